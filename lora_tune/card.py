@@ -1,0 +1,73 @@
+"""The model card of an adapter: what it is, what it scored, how to load it."""
+
+import json
+from collections.abc import Sequence
+
+import yaml
+from tabulate import tabulate
+
+from lora_tune.adapter import LABELS_FILE
+from lora_tune.comparison import CONFIDENCE, Comparison
+from lora_tune.model import Base
+from lora_tune.recipe import Recipe
+
+LOADING = """```python
+import json
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+adapter = "PATH-OR-REPO"  # a clone of this directory
+tokenizer = AutoTokenizer.from_pretrained(adapter)
+names = json.load(open(f"{adapter}/%s"))
+model = AutoPeftModelForSequenceClassification.from_pretrained(
+    adapter, pad_token_id=tokenizer.pad_token_id, **names
+)
+```"""
+
+
+def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison: Comparison) -> str:
+    """Write a model card in Markdown, with the metadata that the Hub reads."""
+    metadata = {
+        "base_model": base.name,
+        "library_name": "peft",
+        "pipeline_tag": "text-classification",
+        "tags": ["lora"],
+    }
+    low, high = comparison.difference_interval
+    metrics = [
+        [name, f"{comparison.base[name]:.4f}", f"{comparison.adapted[name]:.4f}"]
+        for name in comparison.base
+    ]
+    lora = recipe.lora
+    return "\n".join(
+        [
+            "---",
+            yaml.safe_dump(metadata, sort_keys=True).strip(),
+            "---",
+            f"# {recipe.name}",
+            "",
+            f"A LoRA adapter for `{base.name}`, trained on `{recipe.data.source}` to tell "
+            f"{', '.join(f'`{label}`' for label in labels)} apart.",
+            "",
+            "## Base against adapted",
+            "",
+            tabulate(
+                metrics, ["metric", "base", "adapted"], tablefmt="github", disable_numparse=True
+            ),
+            "",
+            f"On the same {comparison.test_rows} test rows, which neither was trained or selected "
+            f"on; the base has a fresh head. Difference in {comparison.metric}: "
+            f"{comparison.difference:+.4f}, {CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
+            "",
+            "## Adapter",
+            "",
+            f"Rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, target modules "
+            f"`{json.dumps(lora.target_modules)}`: {comparison.trainable_parameters:,} trainable "
+            f"of {comparison.total_parameters:,} parameters, head included.",
+            "",
+            "## Loading",
+            "",
+            LOADING % LABELS_FILE,
+            "",
+        ]
+    )

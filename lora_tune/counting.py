@@ -1,0 +1,84 @@
+"""What a recipe would train: parameters and bytes from the base's configuration, no weights."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lora_tune.adapter import attach_adapter, count_parameters, find_targets, saved_shapes
+from lora_tune.errors import RecipeError
+from lora_tune.model import build_meta_model, find_base, load_tokenizer
+from lora_tune.recipe import Recipe
+from lora_tune.tasks import find_task
+
+if TYPE_CHECKING:
+    import torch
+
+FLOAT_BYTES = 4  # adapters are trained and saved in fp32
+HEADER_ALIGNMENT = 8
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """The size of a recipe's adapter, and of what it adapts."""
+
+    recipe: str
+    base: str
+    rank: int
+    target_modules: list[str]
+    adapter_parameters: int  # of LoRA alone
+    head_parameters: int
+    total_parameters: int  # trunk, head and adapter
+    adapter_bytes: int  # of adapter_model.safetensors
+
+    @property
+    def trainable_parameters(self) -> int:
+        """Adapter and head."""
+        return self.adapter_parameters + self.head_parameters
+
+
+def count_recipe(recipe: Recipe) -> ParameterCount:
+    """Build a recipe's adapted model on the meta device and count.
+
+    Raises:
+        RecipeError: the recipe does not name its labels, so the head's size is unknown.
+        ModelError: the base's configuration cannot be found.
+    """
+    if recipe.data.labels is None:
+        raise RecipeError(f"{recipe.name}: data.labels is needed to know the size of the head")
+    task = find_task(recipe.task)
+    # Only an added pad token can change a count, so only then is the tokenizer needed.
+    base = find_base(recipe.model, weights=recipe.model.pad_token is not None)
+    tokenizer = load_tokenizer(base, recipe.model, recipe.data) if recipe.model.pad_token else None
+    model, head = build_meta_model(
+        base, recipe.model, task=task, labels=recipe.data.labels, tokenizer=tokenizer
+    )
+    targets = find_targets(base, recipe.model, recipe.lora, task)
+    adapted = attach_adapter(model, recipe.lora, targets=targets, head=head, task=task)
+    trainable, total = count_parameters(adapted)
+    shapes = saved_shapes(adapted)
+    adapter = sum(shape.numel() for name, shape in shapes.items() if ".lora_" in name)
+    return ParameterCount(
+        recipe=recipe.name,
+        base=base.name,
+        rank=recipe.lora.rank,
+        target_modules=targets,
+        adapter_parameters=adapter,
+        head_parameters=trainable - adapter,
+        total_parameters=total,
+        adapter_bytes=safetensors_bytes(shapes),
+    )
+
+
+def safetensors_bytes(shapes: "dict[str, torch.Size]") -> int:
+    """The size of a safetensors file that PEFT writes for fp32 tensors of these shapes.
+
+    Source: safetensors' README, "Format": 8 bytes of length, a JSON header padded with spaces to
+    a multiple of 8, the tensors.
+    """
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in sorted(shapes.items()):
+        start, end = end, end + FLOAT_BYTES * shape.numel()
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [start, end]}
+    length = len(json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode())
+    return 8 + -(-length // HEADER_ALIGNMENT) * HEADER_ALIGNMENT + end

@@ -1,0 +1,221 @@
+"""From a data source to labelled, tokenised splits, and what there is to know about them."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lora_tune.errors import DataError
+from lora_tune.recipe import DataConfig, SplitConfig
+from lora_tune.sources import Source, open_source, read_file
+from lora_tune.suggestions import did_you_mean
+from lora_tune.tasks import SequenceClassification
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+ENCODING_ROWS = 1000  # texts given to the tokenizer at once
+ROW = "__row__"  # a column for the place of a row in its source
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labelled texts of one split."""
+
+    name: str
+    places: list[int]  # of each row in its source, from 0
+    texts: list[str]
+    labels: np.ndarray  # (rows,), class numbers
+
+    def select(self, name: str, indices: Sequence[int]) -> "Rows":
+        """Take some of the rows, as a split of another name."""
+        return Rows(
+            name,
+            [self.places[i] for i in indices],
+            [self.texts[i] for i in indices],
+            self.labels[list(indices)],
+        )
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, ready for the model."""
+
+    rows: Rows
+    encoded: "Dataset"  # input_ids, attention_mask, ..., labels, length; truncated, not padded
+    token_counts: np.ndarray  # (rows,), before truncation
+
+
+@dataclass(frozen=True)
+class Data:
+    """Everything that a model is trained, selected and tested on."""
+
+    train: Split
+    validation: Split
+    test: Split
+    labels: list[str]
+    max_length: int
+    duplicates: int  # test rows whose text also stands in train or validation
+    commit: str | None  # of a Hub dataset
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The three splits by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
+
+    def fingerprint(self) -> str:
+        """Hash texts and labels of all splits, in order (SHA-256)."""
+        digest = hashlib.sha256()
+        for name, split in self.splits.items():
+            digest.update(f"{name} {len(split.rows.texts)}\n".encode())
+            for text, label in zip(split.rows.texts, split.rows.labels, strict=True):
+                digest.update(f"{len(text)} {self.labels[label]} {text}\n".encode())
+        return digest.hexdigest()
+
+
+def load_data(
+    config: DataConfig, task: SequenceClassification, tokenizer: "PreTrainedTokenizerBase"
+) -> Data:
+    """Read, label, cut and tokenise the splits that a recipe names.
+
+    Raises:
+        DataError: a file, split, column, label or row is not as the recipe says.
+    """
+    source = open_source(config)
+    raw = {"train": _read_split("train", config.train, config, source)}
+    for name in ("validation", "test"):
+        split: SplitConfig = getattr(config, name)
+        if split.file or split.split or not split.fraction:
+            raw[name] = _read_split(name, split, config, source)
+    labels = task.find_labels(raw["train"], config.label, config.labels)
+    rows = {name: _label_rows(name, raw[name], config, task, labels) for name in raw}
+    # Carved after sampling, test first, so that naming validation changes no test row.
+    for name in ("test", "validation"):
+        if name not in rows:
+            rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
+    if len(np.unique(rows["train"].labels)) < 2:
+        raise DataError(
+            f"data.train: all {len(rows['train'].texts)} rows are labelled "
+            f"{labels[rows['train'].labels[0]]!r}, expected at least 2 classes; if the source is "
+            "sorted by label, draw at random with data.train.samples"
+        )
+    seen = {*rows["train"].texts, *rows["validation"].texts}
+    return Data(
+        train=_tokenise(rows["train"], tokenizer, config),
+        validation=_tokenise(rows["validation"], tokenizer, config),
+        test=_tokenise(rows["test"], tokenizer, config),
+        labels=labels,
+        max_length=config.max_length,
+        duplicates=sum(text in seen for text in rows["test"].texts),
+        commit=source.commit,
+    )
+
+
+def encode(
+    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[dict[str, list[Any]], np.ndarray]:
+    """Tokenise texts in batches: truncated to max_length tokens, not padded.
+
+    Returns:
+        The model's inputs, a list a text; and token counts before truncation, (texts,).
+    """
+    columns: dict[str, list[Any]] = {}
+    counts: list[int] = []
+    added = tokenizer.num_special_tokens_to_add()
+    for start in range(0, len(texts), ENCODING_ROWS):
+        pieces = tokenizer(
+            list(texts[start : start + ENCODING_ROWS]),
+            truncation=True,
+            max_length=max_length,
+            return_overflowing_tokens=True,  # what truncation cut off comes as further pieces
+        )
+        owners = np.asarray(pieces.pop("overflow_to_sample_mapping"))
+        kept = np.flatnonzero(np.diff(owners, prepend=-1))  # the first piece of each text
+        content = np.array([len(ids) - added for ids in pieces["input_ids"]])
+        counts.extend(np.bincount(owners, weights=content).astype(int) + added)
+        for name, values in pieces.items():
+            columns.setdefault(name, []).extend(values[i] for i in kept)
+    return columns, np.array(counts)
+
+
+def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Source) -> "Dataset":
+    """Read one split's raw rows, cut to its shard and samples, with a column for their places."""
+    key = f"data.{name}"
+    if split.file:
+        folder = Path(config.source)
+        inside = folder / split.file
+        rows = read_file(inside if inside.is_file() else Path(split.file))
+    else:
+        rows = source.read(split.split or name, key=key)
+    for column_key in ("text", "label"):
+        column = getattr(config, column_key)
+        if column not in rows.column_names:
+            near = did_you_mean(column, rows.column_names)
+            raise DataError(
+                f"data.{column_key}: {key} has no column {column!r}{near}; it has "
+                f"{', '.join(rows.column_names)}"
+            )
+    rows = rows.add_column(ROW, np.arange(len(rows)))
+    if split.shards is not None:
+        rows = rows.shard(num_shards=split.shards, index=split.shard)
+    if split.samples is not None:
+        if split.samples > len(rows):
+            raise DataError(
+                f"{key}.samples: asks for {split.samples} rows, found {len(rows)}; "
+                f"{key}.samples=null takes all"
+            )
+        rows = rows.shuffle(seed=config.seed).select(range(split.samples))
+    if not len(rows):
+        raise DataError(f"{key}: found no rows")
+    return rows
+
+
+def _label_rows(
+    name: str, raw: "Dataset", config: DataConfig, task: SequenceClassification, labels: list[str]
+) -> Rows:
+    places = list(raw[ROW])
+    texts = list(raw[config.text])
+    for place, text in zip(places, texts, strict=True):
+        if not isinstance(text, str) or not text.strip():
+            found = "nothing" if text is None or isinstance(text, str) else repr(text)
+            raise DataError(
+                f"data.{name}: column {config.text!r}, row {place} (rows count from 0): found "
+                f"{found}, expected text"
+            )
+    where = f"data.{name}: column {config.label!r}"
+    return Rows(
+        name, places, texts, task.number_labels(list(raw[config.label]), labels, where=where)
+    )
+
+
+def _carve(name: str, rows: Rows, config: DataConfig, labels: list[str]) -> tuple[Rows, Rows]:
+    """Take a share of the training rows, of each class alike; return the rest and the share."""
+    from sklearn.model_selection import train_test_split
+
+    counts = np.bincount(rows.labels, minlength=len(labels))
+    fraction = getattr(config, name).fraction
+    size = round(fraction * len(rows.texts))
+    present = int((counts > 0).sum())
+    if size < present or counts[counts > 0].min() < 2 or len(rows.texts) - size < present:
+        shown = ", ".join(f"{label} {count}" for label, count in zip(labels, counts, strict=True))
+        raise DataError(
+            f"data.{name}.fraction: {fraction} of {len(rows.texts)} training rows ({shown}) leaves "
+            f"no row of some class on one side; name rows with data.{name}.file or .split"
+        )
+    kept, carved = train_test_split(
+        np.arange(len(rows.texts)), test_size=size, random_state=config.seed, stratify=rows.labels
+    )
+    return rows.select("train", kept), rows.select(name, carved)
+
+
+def _tokenise(rows: Rows, tokenizer: "PreTrainedTokenizerBase", config: DataConfig) -> Split:
+    import datasets
+
+    columns, token_counts = encode(rows.texts, tokenizer, config.max_length)
+    columns["labels"] = rows.labels.tolist()
+    columns["length"] = [len(ids) for ids in columns["input_ids"]]
+    return Split(rows, datasets.Dataset.from_dict(columns), token_counts)

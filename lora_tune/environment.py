@@ -1,0 +1,125 @@
+"""What the run stands on: device, seed, memory allocator, quiet libraries, versions, git state."""
+
+import ctypes
+import logging
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = (
+    "accelerate",
+    "bitsandbytes",
+    "datasets",
+    "evaluate",
+    "huggingface_hub",
+    "lora-tune",
+    "numpy",
+    "omegaconf",
+    "peft",
+    "safetensors",
+    "scikit-learn",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep large freed blocks instead of giving each back to the kernel.
+
+    Training frees and takes the same large tensors at every step; by default each comes as fresh
+    pages that fault one by one. Must run before torch allocates; does nothing without glibc.
+
+    Source: mallopt(3).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def quiet_libraries() -> None:
+    """Silence what the libraries say to developers; lora_tune says what its users need."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.simplefilter("ignore")
+    import datasets
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+    for name in ("bitsandbytes", "huggingface_hub", "httpx", "accelerate"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, before head and adapter are made."""
+    import transformers
+
+    transformers.set_seed(seed)
+
+
+def find_device() -> str:
+    """Name the device that transformers.Trainer will use: cuda, mps or cpu."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def describe_environment() -> dict[str, Any]:
+    """Describe versions, device and git state, for `environment.json`."""
+    import torch
+
+    device = find_device()
+    name = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    return {
+        "python": platform.python_version(),
+        "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "platform": platform.platform(),
+        "device": device,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "git": _git_state(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Commit and dirty flag of lora_tune's own checkout; None where it is not one."""
+    here = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if git("ls-files", "--error-unmatch", Path(__file__).name):
+            return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    return None

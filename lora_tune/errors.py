@@ -1,0 +1,21 @@
+"""The faults a user can mend: a message says where, what was found, what is allowed, what to do."""
+
+
+class LoraTuneError(Exception):
+    """A fault the user can mend; the command line shows its message and exits with code 2."""
+
+
+class RecipeError(LoraTuneError):
+    """A recipe or an override has a wrong key, type or value."""
+
+
+class DataError(LoraTuneError):
+    """Rows cannot be found, read or labelled."""
+
+
+class ModelError(LoraTuneError):
+    """A base model cannot be found, is not what it claims to be, or does not fit the recipe."""
+
+
+class ArtifactError(LoraTuneError):
+    """An adapter or run directory is missing, incomplete, or in the way."""

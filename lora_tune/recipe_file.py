@@ -1,0 +1,229 @@
+"""From a YAML file and dotted overrides to a Recipe, with every fault named; alone knows OmegaConf.
+
+All independent faults are collected and raised together, one line each. Nothing heavier than
+OmegaConf is imported on the way.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from lora_tune.errors import RecipeError
+from lora_tune.recipe import Recipe, Sections
+from lora_tune.suggestions import did_you_mean
+from lora_tune.training_fields import REFUSED_FIELDS, training_fields
+
+PACKAGE = Path(__file__).parent
+# Where a recipe's bare name is looked for: here, in a source checkout, in an installed wheel.
+RECIPE_FOLDERS = (Path("recipes"), PACKAGE.parent / "recipes", PACKAGE / "recipes")
+COMMAND_LINE = "command line"
+
+
+def recipe_names() -> list[str]:
+    """Name the recipes that can be run by name."""
+    return sorted({path.stem for folder in RECIPE_FOLDERS for path in folder.glob("*.yaml")})
+
+
+def find_recipe(name: str) -> Path:
+    """Find a recipe by path or by name.
+
+    Raises:
+        RecipeError: there is no such file.
+    """
+    if name.endswith((".yaml", ".yml")) or "/" in name:
+        if Path(name).is_file():
+            return Path(name)
+        raise RecipeError(f"{name}: no such recipe file (looked from {Path.cwd()})")
+    for folder in RECIPE_FOLDERS:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    names = recipe_names()
+    hint = did_you_mean(name, names) or f"; recipes are {', '.join(names)}, or give a path"
+    raise RecipeError(f"{name}: no recipe of that name{hint}")
+
+
+def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply overrides, check every key and value.
+
+    Args:
+        name: a recipe's name in `recipes/`, or a path.
+        overrides: `key=value` with a dotted key and a YAML value, such as `lora.rank=16`.
+
+    Raises:
+        RecipeError: one line for every fault.
+    """
+    path = find_recipe(name)
+    faults: list[str] = []
+    merged = OmegaConf.create(asdict(Sections()))
+    origins: dict[str, str] = {}  # dotted key -> where it was set
+    for where, config in [(str(path), _read(path)), *_parse(overrides, faults)]:
+        for key, value in _leaves(OmegaConf.to_container(config)):
+            fault = _key_fault(key, value)
+            if fault:
+                faults.append(f"{where}: {fault}")
+            else:
+                origins[key] = where
+                OmegaConf.update(merged, key, value, force_add=True)
+    for key, _ in _leaves(OmegaConf.to_container(merged)):
+        fault = _resolved_fault(merged, key)
+        if fault:
+            faults.append(f"{origins.get(key, path)}: {key}{fault}")
+    if not faults:
+        sections = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Sections), merged))
+        recipe = Recipe(**vars(sections), name=path.stem, text=OmegaConf.to_yaml(merged))
+        faults = [f"{origins.get(key, path)}: {key} {text}" for key, text in recipe.faults()]
+    if faults:
+        raise RecipeError("\n".join(dict.fromkeys(faults)))
+    return recipe
+
+
+def _read(path: Path) -> DictConfig:
+    try:
+        config = OmegaConf.load(path)
+    except yaml.MarkedYAMLError as error:
+        line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
+        raise RecipeError(f"{path}:{line} {error.problem or error.context}") from None
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"{path}: {_first_line(error)}") from None
+    if not isinstance(config, DictConfig):
+        raise RecipeError(f"{path}: found a list, expected a mapping of recipe keys")
+    return config
+
+
+def _parse(overrides: Sequence[str], faults: list[str]) -> Iterator[tuple[str, DictConfig]]:
+    for override in overrides:
+        if "=" not in override:
+            faults.append(f"{COMMAND_LINE}: {override}: expected key=value, such as lora.rank=16")
+            continue
+        try:
+            yield COMMAND_LINE, OmegaConf.from_dotlist([override])
+        except (OmegaConfBaseException, yaml.YAMLError) as error:
+            faults.append(f"{COMMAND_LINE}: {override}: {_first_line(error)}")
+
+
+def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of a nested dict; what stands below training.X is its value."""
+    for key, value in section.items():
+        if isinstance(value, dict) and prefix != "training.":
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _hint(key: str) -> Any:
+    """The type that a dotted key takes: a type hint, or an annotation's text below `training`."""
+    hint: Any = Sections
+    for part in key.split("."):
+        if hint is Sections and part == "training":
+            return training_fields().get(key.partition(".")[2], "")
+        hint = get_type_hints(hint)[part] if is_dataclass(hint) else None
+    return hint
+
+
+def _key_fault(key: str, value: Any) -> str | None:
+    hint: Any = Sections
+    parent = ""
+    for part in key.split("."):
+        if hint is Sections and part == "training" and "." in key:
+            return _training_key_fault(key.partition(".")[2])
+        if not is_dataclass(hint):
+            return f"{key}: {parent[:-1]} is a single value, not a section"
+        names = [field.name for field in fields(hint)]
+        if part not in names:
+            near = did_you_mean(part, names, prefix=parent)
+            return f"{parent}{part} is not a recipe key{near or '; there are ' + ', '.join(names)}"
+        parent += f"{part}."
+        hint = get_type_hints(hint)[part]
+    if is_dataclass(hint) or key == "training":
+        return f"{key}: found {_show(value)}, expected a section with keys of its own"
+    return None
+
+
+def _training_key_fault(name: str) -> str | None:
+    if name in REFUSED_FIELDS:
+        return f"training.{name} cannot be set: {REFUSED_FIELDS[name]}"
+    if name in training_fields():
+        return None
+    return (
+        f"training.{name} is not a field of transformers.TrainingArguments"
+        f"{did_you_mean(name, training_fields(), prefix='training.')}"
+    )
+
+
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _resolved_fault(merged: DictConfig, key: str) -> str | None:
+    try:
+        value = OmegaConf.select(merged, key, throw_on_missing=True)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value, resolve=True)
+    except MissingMandatoryValue:
+        return f" is required: give it in the recipe, or as {key}=... on the command line"
+    except OmegaConfBaseException as error:
+        return f": {_first_line(error)}"
+    fault = _value_fault(value, _hint(key))
+    return f": {fault}" if fault else None
+
+
+def _value_fault(value: Any, hint: Any) -> str | None:
+    """Say what is wrong with a value for a type hint, or None."""
+    if isinstance(hint, str):
+        named = {"int": int, "float": float, "str": str, "bool": bool, "None": NoneType}
+        parts = hint.split(" | ")
+        if not all(part in named for part in parts):
+            if isinstance(value, float) and not math.isfinite(value):
+                return f"found {value}, expected a finite number"
+            return None  # an enum or a mapping: TrainingArguments checks it
+        options: tuple[Any, ...] = tuple(named[part] for part in parts)
+    else:
+        options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if any(_fits(value, option) for option in options):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"found {value}, expected a finite number"
+    expected = " or ".join(_name(option) for option in options)
+    quote = ""
+    if str in options and isinstance(value, (bool, int, float)):
+        quote = f"; in YAML, quote it: '{value}'"
+    elif list[str] in options and isinstance(value, list):
+        quote = "; in YAML, quote what reads as a number or as true or false"
+    return f"found {_show(value)}, expected {expected}{quote}"
+
+
+def _fits(value: Any, option: Any) -> bool:
+    if option is Any:
+        return True
+    if get_origin(option) is Literal:
+        return value in get_args(option)
+    if get_origin(option) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(option)[0]) for item in value)
+    if isinstance(value, bool):
+        return option is bool
+    if option is float:
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, option)
+
+
+def _name(option: Any) -> str:
+    if get_origin(option) is Literal:
+        return " or ".join(str(choice) for choice in get_args(option))
+    if get_origin(option) is list:
+        return f"a list of {_name(get_args(option)[0])}"
+    return "null" if option is NoneType else KINDS[option]
+
+
+def _show(value: Any) -> str:
+    kind = "null" if value is None else KINDS.get(type(value), type(value).__name__)
+    return "null" if value is None else f"{value!r} ({kind})"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

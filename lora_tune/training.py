@@ -1,0 +1,172 @@
+"""An adapted model trained on labelled rows, the best checkpoint kept; on transformers.Trainer."""
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+from lora_tune.data import Data
+from lora_tune.errors import LoraTuneError, RecipeError
+from lora_tune.evaluation import evaluate_model
+from lora_tune.tasks import SequenceClassification
+from lora_tune.training_fields import EARLY_STOPPING_FIELDS
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened at each evaluation on validation rows, in order."""
+
+    evaluations: list[dict[str, float]]  # epoch, step, train_loss, validation_loss, metrics
+    best_step: int | None  # whose weights were kept; None: the last
+    train_seconds: float  # validation included
+
+
+def make_arguments(training: dict[str, Any], checkpoints: Path) -> TrainingArguments:
+    """Make the Trainer's arguments from a recipe's `training:` section.
+
+    Raises:
+        RecipeError: TrainingArguments refuses a value or a combination.
+    """
+    fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
+    try:
+        arguments = TrainingArguments(output_dir=str(checkpoints), **fields)
+    except (ValueError, TypeError, ImportError) as error:
+        raise RecipeError(f"training: {str(error).splitlines()[0]}") from None
+    arguments.disable_tqdm = arguments.disable_tqdm or not sys.stderr.isatty()
+    return arguments
+
+
+def train_adapter(
+    model: "PeftModel",
+    data: Data,
+    arguments: TrainingArguments,
+    *,
+    training: dict[str, Any],
+    task: SequenceClassification,
+    collate: Callable[..., Any],
+    show: Callable[[str], None],
+) -> History:
+    """Train the model in place on data.train, evaluated and selected on data.validation.
+
+    Args:
+        show: takes a line for each evaluation.
+
+    Raises:
+        LoraTuneError: the loss became NaN or infinite.
+    """
+    trainer = AdapterTrainer(model, arguments, data=data, task=task, collate=collate, show=show)
+    if training["early_stopping_patience"] is not None:
+        trainer.add_callback(
+            EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
+        )
+    start = time.perf_counter()
+    trainer.train()
+    state = trainer.state
+    return History(
+        evaluations=_evaluations(state.log_history),
+        best_step=state.best_global_step,
+        train_seconds=time.perf_counter() - start,
+    )
+
+
+class AdapterTrainer(Trainer):
+    """A Trainer that evaluates as the rest of lora_tune does: sorted by length, same metrics."""
+
+    control: TrainerControl
+
+    def __init__(
+        self,
+        model: "PeftModel",
+        arguments: TrainingArguments,
+        *,
+        data: Data,
+        task: SequenceClassification,
+        collate: Callable[..., Any],
+        show: Callable[[str], None],
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=data.train.encoded,
+            eval_dataset=data.validation.encoded,
+            data_collator=collate,
+        )
+        self.validation = data.validation
+        self.task = task
+        self.show = show
+        for callback in (ProgressCallback, PrinterCallback):
+            self.remove_callback(callback)  # they print Python dicts
+        if not arguments.disable_tqdm:
+            self.add_callback(QuietProgress())
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Evaluate on the validation rows; called by Trainer as its arguments say."""
+        evaluation = evaluate_model(
+            self.model,
+            self.validation,
+            task=self.task,
+            collate=self.data_collator,
+            batch_size=self.args.eval_batch_size,
+            title="validation",
+        )
+        metrics = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        self.show(_line(_evaluations(self.state.log_history)[-1], self.args.num_train_epochs))
+        return metrics
+
+    def log(self, logs: dict[str, float], *more: Any, **named: Any) -> None:
+        """Record numbers; stop where the loss is none."""
+        for name in ("loss", "eval_loss"):
+            if not math.isfinite(logs.get(name, 0.0)):
+                raise LoraTuneError(
+                    f"training: {name} is {logs[name]} at step {self.state.global_step}: it "
+                    "diverged; lower training.learning_rate or lora.alpha"
+                )
+        super().log(logs, *more, **named)
+
+
+class QuietProgress(ProgressCallback):
+    """Trainer's progress bar without its printed dicts."""
+
+    def on_log(self, *_: Any, **__: Any) -> None:
+        """Leave the numbers to `show`."""
+
+
+def _evaluations(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Join each evaluation with the training loss logged last before it."""
+    evaluations: list[dict[str, float]] = []
+    train_loss = math.nan
+    for entry in log:
+        train_loss = entry.get("loss", train_loss)
+        if "eval_loss" in entry:
+            row = {"epoch": entry["epoch"], "step": entry["step"]}
+            if not math.isnan(train_loss):
+                row["train_loss"] = train_loss
+            row["validation_loss"] = entry["eval_loss"]
+            row |= {
+                key.removeprefix("eval_"): value
+                for key, value in entry.items()
+                if key.startswith("eval_") and key != "eval_loss"
+            }
+            evaluations.append(row)
+    return evaluations
+
+
+def _line(row: dict[str, float], epochs: float) -> str:
+    words = [f"epoch {row['epoch']:.4g}/{epochs:g}"]
+    for key, value in row.items():
+        if key not in ("epoch", "step"):
+            words.append(f"{key.replace('_', ' ')} {value:.3f}")
+    return "  ".join(words)
