@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_tune.base import Base
 from lora_tune.errors import ArtifactError, ModelError
-from lora_tune.model import Base, build_meta_model
+from lora_tune.model import build_meta_model
 from lora_tune.recipe import LoraConfig, ModelConfig
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import SequenceClassification
@@ -116,12 +117,14 @@ def count_parameters(model: "PeftModel") -> tuple[int, int]:
 
 def describe_adapter(model: "PeftModel") -> list[AdaptedModules]:
     """List what is trained by module name: adapted modules first, then the head's."""
+    from peft.utils import ModulesToSaveWrapper
+
     adapted: dict[str, list[int]] = {}
     head: dict[str, list[int]] = {}
     for path, module in model.named_modules():
         if hasattr(module, "lora_A"):
             adapted.setdefault(_leaf(path), []).append(_trainable(module))
-        elif hasattr(module, "modules_to_save"):
+        elif isinstance(module, ModulesToSaveWrapper):
             head.setdefault(path.removeprefix("base_model.model."), []).append(_trainable(module))
     return [
         AdaptedModules(name, kind, len(counts), sum(counts))
@@ -213,6 +216,8 @@ def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":
         adapted = peft.PeftModel.from_pretrained(model, str(folder))
         with safe_open(path, framework="pt") as file:
             found = set(file.keys())
+    except KeyError as error:
+        raise ArtifactError(f"{path}: the adapter lacks the tensor {error.args[0]}") from None
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         raise ArtifactError(
             f"{path}: does not fit its base: {str(error).splitlines()[0]}"

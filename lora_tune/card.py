@@ -7,8 +7,8 @@ import yaml
 from tabulate import tabulate
 
 from lora_tune.adapter import LABELS_FILE
+from lora_tune.base import Base
 from lora_tune.comparison import CONFIDENCE, Comparison
-from lora_tune.model import Base
 from lora_tune.recipe import Recipe
 
 LOADING = """```python

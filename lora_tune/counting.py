@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lora_tune.adapter import attach_adapter, count_parameters, find_targets, saved_shapes
+from lora_tune.base import find_base
 from lora_tune.errors import RecipeError
-from lora_tune.model import build_meta_model, find_base, load_tokenizer
+from lora_tune.model import build_meta_model, load_tokenizer
 from lora_tune.recipe import Recipe
 from lora_tune.tasks import find_task
 

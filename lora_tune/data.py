@@ -92,17 +92,19 @@ def load_data(
         if split.file or split.split or not split.fraction:
             raw[name] = _read_split(name, split, config, source)
     labels = task.find_labels(raw["train"], config.label, config.labels)
-    rows = {name: _label_rows(name, raw[name], config, task, labels) for name in raw}
-    # Carved after sampling, test first, so that naming validation changes no test row.
-    for name in ("test", "validation"):
-        if name not in rows:
-            rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
+    rows = {"train": _label_rows("train", raw["train"], config, task, labels)}
     if len(np.unique(rows["train"].labels)) < 2:
         raise DataError(
             f"data.train: all {len(rows['train'].texts)} rows are labelled "
             f"{labels[rows['train'].labels[0]]!r}, expected at least 2 classes; if the source is "
             "sorted by label, draw at random with data.train.samples"
         )
+    for name in raw.keys() - rows.keys():
+        rows[name] = _label_rows(name, raw[name], config, task, labels)
+    # Carved after sampling, test first, so that naming validation changes no test row.
+    for name in ("test", "validation"):
+        if name not in rows:
+            rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
     seen = {*rows["train"].texts, *rows["validation"].texts}
     return Data(
         train=_tokenise(rows["train"], tokenizer, config),

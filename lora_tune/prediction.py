@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_tune.adapter import load_adapter_weights, read_adapter_config
+from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.data import encode
 from lora_tune.errors import ArtifactError, DataError
 from lora_tune.evaluation import predict_logits
 from lora_tune.metrics import softmax
-from lora_tune.model import find_base, load_model
+from lora_tune.model import load_model
 from lora_tune.recipe import ModelConfig
 from lora_tune.sources import read_file
 from lora_tune.suggestions import did_you_mean

@@ -10,13 +10,14 @@ from lora_tune.adapter import (
     find_targets,
     save_adapter,
 )
+from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.card import write_card
 from lora_tune.comparison import Comparison, Example, accuracy_interval
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, seed_everything
 from lora_tune.evaluation import evaluate_model
-from lora_tune.model import find_base, load_model, load_tokenizer
+from lora_tune.model import load_model, load_tokenizer
 from lora_tune.prediction import Classifier
 from lora_tune.recipe import Recipe
 from lora_tune.run_directory import drafting, write_results

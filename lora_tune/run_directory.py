@@ -125,7 +125,7 @@ def _publish(draft: Draft) -> None:
 
 
 def _by_label(probabilities: Any, labels: Sequence[str]) -> dict[str, float]:
-    return {label: round(float(p), 6) for label, p in zip(labels, probabilities, strict=True)}
+    return {label: float(p) for label, p in zip(labels, probabilities, strict=True)}
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -35,9 +35,6 @@ class SequenceClassification:
             rows: the training rows.
             column: of the labels.
             names: what the recipe says, if it does.
-
-        Raises:
-            DataError: the rows do not show two classes.
         """
         feature = rows.features[column]
         if names is not None:
@@ -45,11 +42,6 @@ class SequenceClassification:
         if hasattr(feature, "names"):  # datasets.ClassLabel
             return list(feature.names)
         values = {value for value in rows[column] if value is not None}
-        if len(values) < 2:
-            raise DataError(
-                f"data.label: column {column!r} of train holds {len(values)} distinct values, "
-                "expected at least 2"
-            )
         if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
             # 0 .. highest, so that a number is its own class.
             return [str(number) for number in range(max(int(value) for value in values) + 1)]

@@ -1,0 +1,295 @@
+"""What holds for every adapter, on every recipe's architecture."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lora_tune.adapter import (
+    attach_adapter,
+    count_parameters,
+    describe_adapter,
+    find_targets,
+    save_adapter,
+)
+from lora_tune.base import find_base
+from lora_tune.counting import count_recipe
+from lora_tune.errors import ArtifactError, ModelError
+from lora_tune.model import load_model, load_tokenizer
+from lora_tune.prediction import Classifier, load_classifier
+from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig, Recipe
+from lora_tune.tasks import find_task
+from tests.integration.conftest import BASES
+from tests.tiny import make_base, reviews
+
+TASK = find_task("sequence_classification")
+LABELS = ["bad", "mixed", "fine"]
+HEADS = {
+    "distilbert-base-uncased": ["pre_classifier", "classifier"],
+    "bert-base-cased": ["classifier"],
+    "roberta-base": ["classifier"],
+    "gpt2": ["score"],
+}
+LAYERS = {
+    "distilbert-base-uncased": ["k_lin", "lin1", "lin2", "out_lin", "q_lin", "v_lin"],
+    "bert-base-cased": ["dense", "key", "query", "value"],
+    "roberta-base": ["dense", "key", "query", "value"],
+    "gpt2": ["c_attn", "c_fc", "c_proj"],
+}
+
+
+class Parts:
+    """A base loaded, an adapter attached."""
+
+    def __init__(self, path, lora=None, seed=0, **model):
+        self.config = ModelConfig(name=str(path), **model)
+        self.lora = lora or LoraConfig()
+        self.base = find_base(self.config)
+        self.targets = find_targets(self.base, self.config, self.lora, TASK)
+        self.tokenizer = load_tokenizer(self.base, self.config, DataConfig(max_length=64))
+        torch.manual_seed(seed)
+        self.model, self.head = load_model(
+            self.base, self.config, task=TASK, labels=LABELS, tokenizer=self.tokenizer
+        )
+        self.model.eval()
+
+    def attach(self):
+        self.adapted = attach_adapter(
+            self.model, self.lora, targets=self.targets, head=self.head, task=TASK
+        )
+        return self.adapted.eval()
+
+    def logits(self, model):
+        inputs = self.tokenizer(
+            reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            return model(**inputs).logits
+
+    def train_a_little(self, steps=3):
+        inputs = self.tokenizer(
+            reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
+        )
+        labels = torch.arange(8) % len(LABELS)
+        self.adapted.train()
+        moving = [p for p in self.adapted.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(moving, lr=0.01)
+        for _ in range(steps):
+            self.adapted(**inputs, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        self.adapted.eval()
+
+
+@pytest.fixture(params=BASES)
+def parts(request, bases):
+    made = Parts(bases[request.param])
+    made.name = request.param
+    return made
+
+
+def test_the_head_is_what_stands_beside_the_trunk(parts):
+    assert parts.head == HEADS[parts.name]
+
+
+def test_all_linear_names_the_trunks_layers(parts):
+    assert parts.targets == LAYERS[parts.name]
+
+
+def test_a_fresh_adapter_changes_no_logit(parts):
+    before = parts.logits(parts.model)
+    assert torch.equal(parts.logits(parts.attach()), before)
+
+
+def test_only_adapter_and_head_move(parts):
+    parts.attach()
+    before = {name: p.detach().clone() for name, p in parts.adapted.named_parameters()}
+    parts.train_a_little()
+    moved = {
+        name for name, p in parts.adapted.named_parameters() if not torch.equal(p, before[name])
+    }
+    allowed = {name for name in before if ".lora_" in name or ".modules_to_save." in name}
+    assert moved == allowed
+
+
+@pytest.mark.parametrize("rank", [1, 5])
+def test_the_trainable_count_is_the_closed_form(parts, rank):
+    parts.lora = LoraConfig(rank=rank)
+    layers = [
+        module
+        for name, module in parts.model.named_modules()
+        if name.rpartition(".")[2] in parts.targets and name.split(".")[0] not in parts.head
+    ]
+    head = sum(
+        p.numel() for name, p in parts.model.named_parameters() if name.split(".")[0] in parts.head
+    )
+    expected = head + sum(rank * sum(layer.weight.shape) for layer in layers)  # r (in + out)
+    plain = sum(p.numel() for p in parts.model.parameters())
+    trainable, total = count_parameters(parts.attach())
+    assert trainable == expected
+    assert total == plain + expected - head
+    assert sum(m.parameters for m in describe_adapter(parts.adapted)) == trainable
+
+
+def test_the_count_from_the_configuration_is_the_real_one(parts, tmp_path):
+    (tmp_path / "config.json").write_bytes((parts.base.folder / "config.json").read_bytes())
+    count = count_recipe(
+        Recipe(model=ModelConfig(name=str(tmp_path)), data=DataConfig(labels=LABELS), name="x")
+    )
+    parts.attach()
+    written = save_adapter(
+        parts.adapted,
+        tmp_path / "adapter",
+        base=parts.base,
+        tokenizer=parts.tokenizer,
+        labels=LABELS,
+    )
+    assert (count.trainable_parameters, count.total_parameters) == count_parameters(parts.adapted)
+    assert count.adapter_bytes == written
+
+
+def test_saved_and_loaded_answers_alike(parts, tmp_path):
+    parts.attach()
+    parts.train_a_little()
+    texts = reviews()[0][:20]
+    before = Classifier(parts.adapted, parts.tokenizer, LABELS).predict(texts)
+    save_adapter(
+        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
+    )
+    loaded = load_classifier(tmp_path / "a")
+    assert loaded.labels == LABELS
+    for old, new in zip(before, loaded.predict(texts), strict=True):
+        assert new.label == old.label
+        assert new.probabilities == pytest.approx(old.probabilities, abs=1e-6)
+
+
+def test_a_trunk_module_that_the_checkpoint_lacks_is_trained_and_saved(tmp_path):
+    base = make_base(tmp_path / "base", "bert-base-cased", auto_class="AutoModelForMaskedLM")
+    parts = Parts(base)
+    assert "bert.pooler.dense" in parts.head
+    parts.attach()
+    parts.train_a_little()
+    before = parts.logits(parts.adapted)
+    save_adapter(
+        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
+    )
+    torch.manual_seed(99)  # another fresh pooler, were it not saved
+    loaded = load_classifier(tmp_path / "a")
+    assert torch.allclose(parts.logits(loaded.model), before, atol=1e-6)
+
+
+def test_head_and_adapter_follow_the_seed(bases):
+    def weights(seed):
+        parts = Parts(bases["distilbert-base-uncased"], seed=seed)
+        parts.attach()
+        return {n: p for n, p in parts.adapted.named_parameters() if p.requires_grad}
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    differ = {n for n in first if not torch.equal(first[n], other[n])}
+    assert any("lora_A" in n for n in differ)
+    assert any("classifier" in n for n in differ)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("q_lim", "'q_lim' matches no module of"),
+        ("q_lim", "did you mean q_lin?; its layers are k_lin, lin1, lin2, out_lin, q_lin, v_lin"),
+        ("attention", "'attention' is a DistilBertSelfAttention, which LoRA cannot adapt; its la"),
+        ("classifier", "'classifier' matches no module of"),
+    ],
+)
+def test_a_target_that_matches_nothing_is_an_error(bases, target, words):
+    with pytest.raises(ModelError) as caught:
+        Parts(bases["distilbert-base-uncased"], LoraConfig(target_modules=["q_lin", target]))
+    assert words in str(caught.value)
+
+
+def test_end_of_text_pads_where_there_is_no_pad_token(bases):
+    parts = Parts(bases["gpt2"])
+    assert parts.tokenizer.pad_token == "<|endoftext|>"
+    one = Classifier(parts.model, parts.tokenizer, LABELS)
+    long, short = "word " * 50, "Fine."
+    together = one.predict([long, short])[1]
+    assert together.probabilities == pytest.approx(one.predict([short])[0].probabilities, abs=1e-5)
+
+
+def test_a_new_pad_token_resizes_the_embeddings_and_travels(bases, tmp_path):
+    parts = Parts(bases["gpt2"], pad_token="<pad>")
+    rows = parts.model.get_input_embeddings().weight.shape[0]
+    assert rows == len(parts.tokenizer) == 601
+    parts.attach()
+    parts.train_a_little()
+    before = parts.logits(parts.adapted)
+    save_adapter(
+        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
+    )
+    names = load_file(tmp_path / "a" / "adapter_model.safetensors")
+    assert not [name for name in names if "wte" in name]  # nothing untrained is shipped
+    loaded = load_classifier(tmp_path / "a")
+    assert torch.allclose(parts.logits(loaded.model), before, atol=1e-5)
+    recipe = Recipe(model=parts.config, data=DataConfig(labels=LABELS, max_length=64), name="x")
+    count = count_recipe(recipe)
+    assert (count.trainable_parameters, count.total_parameters) == count_parameters(parts.adapted)
+
+
+def test_dropout_of_the_trunk_can_be_set_and_the_heads_stays(bases):
+    parts = Parts(bases["bert-base-cased"], dropout=0.0)
+    rates = {n: m.p for n, m in parts.model.named_modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates.pop("dropout") == 0.1
+    assert set(rates.values()) == {0.0}
+
+
+@pytest.fixture
+def saved(bases, tmp_path):
+    parts = Parts(bases["distilbert-base-uncased"])
+    parts.attach()
+    save_adapter(
+        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
+    )
+    return tmp_path / "a"
+
+
+def drop_head(folder):
+    from safetensors.torch import save_file
+
+    path = folder / "adapter_model.safetensors"
+    save_file({n: t for n, t in load_file(path).items() if "pre_classifier" not in n}, path)
+
+
+def truncate(folder):
+    path = folder / "adapter_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def forget_labels(folder):
+    (folder / "labels.json").unlink()
+
+
+def drop_a_label(folder):
+    (folder / "labels.json").write_text(json.dumps({"id2label": {"0": "bad", "1": "mixed"}}))
+
+
+def pickle_only(folder):
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (drop_head, "the adapter lacks the tensor base_model.model.pre_classifier"),
+        (truncate, "does not fit its base"),
+        (forget_labels, "has no labels.json"),
+        (drop_a_label, "does not fit its base"),
+        (pickle_only, "pickled weights are not loaded"),
+    ],
+)
+def test_a_damaged_adapter_is_refused(saved, damage, words):
+    load_classifier(saved)
+    damage(saved)
+    with pytest.raises(ArtifactError) as caught:
+        load_classifier(saved)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,173 @@
+"""What holds for every training run, seen on tiny models."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from lora_tune.errors import LoraTuneError, RecipeError
+
+
+def read_lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def weights(folder):
+    return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def plain(run_tiny):
+    return run_tiny()
+
+
+def test_the_same_seed_gives_the_same_bytes(run_tiny, plain):
+    again = run_tiny()
+    for name in ("adapter_model.safetensors", "adapter_config.json", "labels.json"):
+        assert (again / "adapter" / name).read_bytes() == (plain / "adapter" / name).read_bytes()
+    assert read_lines(again / "history.jsonl") == read_lines(plain / "history.jsonl")
+
+
+def test_another_seed_gives_another_adapter(run_tiny, plain):
+    assert weights(run_tiny(training={"seed": 7})) != weights(plain)
+
+
+def test_four_rows_at_once_or_one_by_one_is_the_same_step(run_tiny):
+    from safetensors.torch import load_file
+
+    def train(batch, steps):
+        folder = run_tiny(
+            base="gpt2",  # its head has no dropout of its own
+            lora={"dropout": 0.0},
+            model={"dropout": 0.0},
+            training={
+                "per_device_train_batch_size": batch,
+                "gradient_accumulation_steps": steps,
+                "train_sampling_strategy": "sequential",
+            },
+        )
+        return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+    whole, parts = train(4, 1), train(1, 4)
+    for name, tensor in whole.items():
+        assert torch.allclose(parts[name], tensor, atol=2e-4), name
+    untrained = train(4, 1000)
+    assert any(not torch.allclose(untrained[name], t, atol=2e-4) for name, t in whole.items())
+
+
+def test_the_best_epoch_is_kept(run_tiny):
+    folder = run_tiny(training={"num_train_epochs": 6, "learning_rate": 0.05})
+    history = read_lines(folder / "history.jsonl")
+    best = min(history, key=lambda row: row["validation_loss"])
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["best_step"] == best["step"]
+    assert best["step"] != history[-1]["step"], "choose numbers that overfit"
+    from lora_tune.batching import make_collator
+    from lora_tune.data import load_data
+    from lora_tune.evaluation import evaluate_model
+    from lora_tune.prediction import load_classifier
+    from lora_tune.recipe_file import load_recipe
+    from lora_tune.tasks import find_task
+
+    loaded = load_classifier(folder / "adapter")
+    task = find_task("sequence_classification")
+    data = load_data(load_recipe(str(folder / "recipe.yaml")).data, task, loaded.tokenizer)
+    collate = make_collator(loaded.tokenizer)
+    again = evaluate_model(loaded.model, data.validation, task=task, collate=collate, title="")
+    assert again.metrics["loss"] == pytest.approx(best["validation_loss"], abs=1e-6)
+
+
+def test_early_stopping_stops_early_if_asked(run_tiny):
+    folder = run_tiny(
+        training={"num_train_epochs": 30, "learning_rate": 0.05, "early_stopping_patience": 2}
+    )
+    history = read_lines(folder / "history.jsonl")
+    losses = [row["validation_loss"] for row in history]
+    assert len(losses) < 30
+    assert np.argmin(losses) == len(losses) - 3
+
+
+def test_a_diverged_loss_is_said_and_nothing_is_published(run_tiny, monkeypatch):
+    with pytest.raises(LoraTuneError, match=r"training: (eval_)?loss is (nan|inf) at step"):
+        run_tiny(training={"learning_rate": 1e30, "max_grad_norm": 0.0, "optim": "sgd"})
+
+
+@pytest.mark.parametrize(
+    "override", ["training.eval_strategy=epok", "training.lr_scheduler_type=linearr"]
+)
+def test_a_value_that_trainer_refuses_gets_one_line(run_tiny, override):
+    with pytest.raises(RecipeError) as caught:
+        run_tiny(overrides=[override])
+    assert str(caught.value).startswith("training: 'epok'") or "linearr" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_holds_what_the_contract_says(plain):
+    assert sorted(path.name for path in plain.iterdir()) == [
+        "adapter",
+        "comparison.json",
+        "environment.json",
+        "history.jsonl",
+        "predictions.jsonl",
+        "recipe.yaml",
+    ]
+    assert {path.name for path in (plain / "adapter").iterdir()} >= {
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "labels.json",
+        "tokenizer.json",
+    }
+    comparison = json.loads((plain / "comparison.json").read_text())
+    assert comparison["test_rows"] == 32
+    assert comparison["adapter_bytes"] == len(weights(plain))
+    for side in ("base", "adapted"):
+        assert set(comparison[side]) == {"accuracy", "macro_f1", "loss"}
+        rows = read_lines(plain / "predictions.jsonl")
+        right = np.mean([row[side] == row["label"] for row in rows])
+        assert comparison[side]["accuracy"] == pytest.approx(right)
+        for row in rows:
+            chances = row[f"{side}_probabilities"]
+            assert max(chances, key=chances.get) == row[side]
+    assert comparison["difference"] == pytest.approx(
+        comparison["adapted"]["accuracy"] - comparison["base"]["accuracy"]
+    )
+    assert [row["epoch"] for row in read_lines(plain / "history.jsonl")] == [1, 2]
+    assert [example["text"] for example in comparison["examples"]] == [
+        "A fine film.",
+        "A dull film.",
+    ]
+
+
+def test_nothing_is_trained_or_selected_on_test_rows(run_tiny, plain, rows, tmp_path):
+    """Another test file changes the comparison, and not one bit of the adapter."""
+    other = tmp_path / "other.jsonl"
+    lines = (rows / "test.jsonl").read_text().splitlines(keepends=True)
+    other.write_text("".join(lines[:10] + lines[-10:]))
+    changed = run_tiny(data={"test": {"file": str(other)}})
+    assert weights(changed) == weights(plain)
+    assert json.loads((changed / "comparison.json").read_text())["test_rows"] == 20
+
+
+def test_what_is_shown_before_training(run_tiny):
+    shown = []
+    run_tiny(show=shown.append)
+    data, adapter, *epochs, comparison, examples = shown
+    assert "train         48" in data
+    assert "No test text stands in train or validation." in data
+    assert "q_lin" in adapter
+    assert "Trainable:" in adapter
+    assert [line.split("  ")[0] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
+    assert "macro f1" in comparison
+    assert "A fine film." in examples
+
+
+@pytest.mark.parametrize("bits", ["4bit", "8bit"])
+def test_a_quantised_base_trains_and_its_head_stays_whole(run_tiny, bits):
+    pytest.importorskip("bitsandbytes")
+    folder = run_tiny(model={"quantization": bits}, lora={"target_modules": ["q_lin"]})
+    from lora_tune.prediction import load_classifier
+
+    loaded = load_classifier(folder / "adapter")
+    assert loaded.model.base_model.model.classifier.original_module.weight.dtype == torch.float32

@@ -1,0 +1,61 @@
+"""A run appears whole or not at all."""
+
+import pytest
+
+from lora_tune.errors import ArtifactError
+from lora_tune.run_directory import drafting
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_latest_moves_to_the_newest_complete_run(tmp_path):
+    finals = []
+    for _ in range(2):
+        with drafting("mine", None) as draft:
+            (draft.folder / "file").write_text("x")
+        finals.append(draft.final)
+        assert (tmp_path / "runs/mine/latest").resolve() == (tmp_path / draft.final).resolve()
+    assert finals[0] != finals[1]
+    with pytest.raises(RuntimeError), drafting("mine", None):
+        raise RuntimeError
+    assert (tmp_path / "runs/mine/latest").resolve() == (tmp_path / finals[1]).resolve()
+    assert sorted(path.name for path in (tmp_path / "runs/mine").iterdir()) == sorted(
+        ["latest", *(final.name for final in finals)]
+    )
+
+
+def test_output_may_be_new_or_empty_but_not_full(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "deep/new", "empty"):
+        with drafting("mine", tmp_path / name) as draft:
+            (draft.folder / "file").write_text(name)
+        assert (tmp_path / name / "file").read_text() == name
+    with (
+        pytest.raises(ArtifactError, match="is not empty"),
+        drafting("mine", tmp_path / "empty"),
+    ):
+        pass
+    assert (tmp_path / "empty" / "file").read_text() == "empty"
+
+
+def interrupt_after_a_checkpoint(output):
+    with drafting("mine", output) as draft:
+        (draft.checkpoints / "checkpoint-3").mkdir(parents=True)
+        raise KeyboardInterrupt
+
+
+def test_a_failed_run_keeps_its_checkpoints_and_says_where(tmp_path):
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interrupt_after_a_checkpoint(tmp_path / "out")
+    (checkpoint,) = tmp_path.glob(".*/checkpoints/checkpoint-3")
+    assert str(checkpoint.parent) in caught.value.__notes__[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_checkpoints_are_no_part_of_a_complete_run(tmp_path):
+    with drafting("mine", tmp_path / "out") as draft:
+        (draft.checkpoints / "checkpoint-3").mkdir(parents=True)
+    assert list((tmp_path / "out").iterdir()) == []
