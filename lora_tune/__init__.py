@@ -1,1 +1,27 @@
-"""Fine-tune a model with LoRA from a recipe file, and know that it worked."""
+"""Fine-tune a model with LoRA from a recipe file, and know that it worked.
+
+The public names are imported when first used, so that `lora-tune --help` need not wait for torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lora_tune.errors import LoraTuneError as LoraTuneError
+    from lora_tune.prediction import load_adapter as load_adapter
+    from lora_tune.recipe_file import load_recipe as load_recipe
+    from lora_tune.run import run as run
+
+_ROOMS = {
+    "LoraTuneError": "errors",
+    "load_adapter": "prediction",
+    "load_recipe": "recipe_file",
+    "run": "run",
+}
+__all__ = ["LoraTuneError", "load_adapter", "load_recipe", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'lora_tune' has no attribute {name!r}")
+    return getattr(import_module(f"lora_tune.{_ROOMS[name]}"), name)

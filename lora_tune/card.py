@@ -59,6 +59,8 @@ def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison:
             f"on; the base has a fresh head. Difference in {comparison.metric}: "
             f"{comparison.difference:+.4f}, {CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
             "",
+            *comparison.caveats,
+            "",
             "## Adapter",
             "",
             f"Rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, target modules "

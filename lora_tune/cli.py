@@ -78,11 +78,11 @@ def _train(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     _prepare()
-    from lora_tune.prediction import load_classifier, read_texts, write_predictions
+    from lora_tune.prediction import load_adapter, read_texts, write_predictions
     from lora_tune.tables import prediction_table
 
     texts = options.text or read_texts(options.input, options.column)
-    classifier = load_classifier(options.adapter)
+    classifier = load_adapter(options.adapter)
     predictions = classifier.predict(texts, title="predict")
     if options.output:
         write_predictions(options.output, texts, predictions)

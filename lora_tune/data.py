@@ -10,7 +10,7 @@ import numpy as np
 
 from lora_tune.errors import DataError
 from lora_tune.recipe import DataConfig, SplitConfig
-from lora_tune.sources import Source, open_source, read_file
+from lora_tune.sources import EMBEDDED_PREFIX, Source, open_source, read_file
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import SequenceClassification
 
@@ -61,6 +61,7 @@ class Data:
     max_length: int
     duplicates: int  # test rows whose text also stands in train or validation
     commit: str | None  # of a Hub dataset
+    caveats: list[str]  # what a reader of any number from it must know
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -106,14 +107,16 @@ def load_data(
         if name not in rows:
             rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
     seen = {*rows["train"].texts, *rows["validation"].texts}
+    duplicates = sum(text in seen for text in rows["test"].texts)
     return Data(
         train=_tokenise(rows["train"], tokenizer, config),
         validation=_tokenise(rows["validation"], tokenizer, config),
         test=_tokenise(rows["test"], tokenizer, config),
         labels=labels,
         max_length=config.max_length,
-        duplicates=sum(text in seen for text in rows["test"].texts),
+        duplicates=duplicates,
         commit=source.commit,
+        caveats=_caveats(config, duplicates),
     )
 
 
@@ -142,6 +145,15 @@ def encode(
         for name, values in pieces.items():
             columns.setdefault(name, []).extend(values[i] for i in kept)
     return columns, np.array(counts)
+
+
+def _caveats(config: DataConfig, duplicates: int) -> list[str]:
+    caveats = []
+    if config.source.startswith(EMBEDDED_PREFIX):
+        caveats.append(f"{config.source} is a demonstration written for lora_tune, no benchmark.")
+    if duplicates:
+        caveats.append(f"{duplicates} test texts also stand in train or validation.")
+    return caveats
 
 
 def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Source) -> "Dataset":

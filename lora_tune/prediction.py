@@ -64,7 +64,7 @@ class Classifier:
         ]
 
 
-def load_classifier(folder: Path) -> Classifier:
+def load_adapter(folder: Path) -> Classifier:
     """Load an adapter directory and the base model it names, for inference.
 
     Raises:

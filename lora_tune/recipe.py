@@ -20,7 +20,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_strategy": "epoch",
     "logging_strategy": "epoch",
     "load_best_model_at_end": True,
-    "metric_for_best_model": "loss",  # on validation rows
+    "metric_for_best_model": None,  # on validation rows; null: the task's own metric
     "save_total_limit": 1,
     "save_only_model": True,
     "train_sampling_strategy": "group_by_length",  # rows of like length pad each other little

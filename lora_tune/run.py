@@ -42,7 +42,9 @@ def run(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], Non
     """
     with drafting(recipe.name, output) as draft:
         task = find_task(recipe.task)
-        arguments = make_arguments(recipe.training, draft.checkpoints)
+        arguments = make_arguments(
+            recipe.training, metric=task.metric, checkpoints=draft.checkpoints
+        )
         base = find_base(recipe.model)
         targets = find_targets(base, recipe.model, recipe.lora, task)
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
@@ -91,6 +93,7 @@ def run(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], Non
                 Example(*row)
                 for row in zip(recipe.examples, examples_before, examples_after, strict=True)
             ],
+            caveats=data.caveats,
         )
         card = write_card(recipe, base=base, labels=data.labels, comparison=comparison)
         environment = describe_environment() | {

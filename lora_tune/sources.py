@@ -16,6 +16,7 @@ from lora_tune.suggestions import did_you_mean
 if TYPE_CHECKING:
     from datasets import Dataset
 
+EMBEDDED_PREFIX = "embedded:"
 EMBEDDED = Path(__file__).parent / "embedded"
 ONLY_EMPTY_IS_NULL = {"keep_default_na": False, "na_values": [""]}  # a review may say "N/A"
 READERS: dict[str, tuple[str, dict[str, object]]] = {
@@ -63,10 +64,10 @@ def open_source(config: DataConfig) -> Source:
         DataError: it is not there.
     """
     name, path = config.source, Path(config.source)
-    if name.startswith("embedded:"):
-        path = EMBEDDED / name.removeprefix("embedded:")
+    if name.startswith(EMBEDDED_PREFIX):
+        path = EMBEDDED / name.removeprefix(EMBEDDED_PREFIX)
         if not path.is_dir():
-            names = sorted(f"embedded:{folder.name}" for folder in EMBEDDED.iterdir())
+            names = sorted(EMBEDDED_PREFIX + folder.name for folder in EMBEDDED.iterdir())
             near = did_you_mean(name, names) or f"; there is {', '.join(names)}"
             raise DataError(f"data.source: {name}: no such embedded data{near}")
     if path.is_dir():

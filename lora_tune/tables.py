@@ -26,13 +26,8 @@ def data_table(data: Data, source: str) -> str:
         rows.append([name, len(split.rows.texts), *counts, *lengths, f"{truncated:.1%}"])
     headers = ["split", "rows", *data.labels, "tokens p50", "p90", "p99", "max"]
     headers.append(f"cut at {data.max_length}")
-    lines = [f"Data: {source}", _table(rows, headers)]
-    if data.duplicates:
-        lines.append(
-            f"Warning: {data.duplicates} of {len(data.test.rows.texts)} test texts also stand in "
-            "train or validation"
-        )
-    else:
+    lines = [f"Data: {source}", _table(rows, headers), *_notes(data.caveats)]
+    if not data.duplicates:
         lines.append("No test text stands in train or validation.")
     return "\n".join(lines)
 
@@ -67,6 +62,7 @@ def comparison_table(comparison: Comparison, device: str) -> str:
             f"Trained {comparison.trainable_parameters:,} of {comparison.total_parameters:,} "
             f"parameters in {comparison.train_seconds:.0f} s on {device}; adapter "
             f"{comparison.adapter_bytes / 1000:,.0f} kB.",
+            *_notes(comparison.caveats),
         ]
     )
 
@@ -114,6 +110,10 @@ def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str], style: str = "
     numeric = [all(_is_number(row[i]) for row in rows) for i in range(len(headers))]
     align = ["right" if is_number else "left" for is_number in numeric]
     return tabulate(rows, headers, tablefmt=style, disable_numparse=True, colalign=align)
+
+
+def _notes(caveats: Sequence[str]) -> list[str]:
+    return [f"Note: {caveat}" for caveat in caveats]
 
 
 def _is_number(cell: Any) -> bool:

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerControl, Trainin
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lora_tune.data import Data
+from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.tasks import SequenceClassification
@@ -30,18 +31,26 @@ class History:
     train_seconds: float  # validation included
 
 
-def make_arguments(training: dict[str, Any], checkpoints: Path) -> TrainingArguments:
+def make_arguments(
+    training: dict[str, Any], *, metric: str, checkpoints: Path
+) -> TrainingArguments:
     """Make the Trainer's arguments from a recipe's `training:` section.
+
+    Args:
+        metric: of the task; it chooses the best checkpoint where the recipe names none.
+        checkpoints: Trainer's own folder.
 
     Raises:
         RecipeError: TrainingArguments refuses a value or a combination.
     """
     fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
+    fields["metric_for_best_model"] = fields["metric_for_best_model"] or metric
     try:
         arguments = TrainingArguments(output_dir=str(checkpoints), **fields)
     except (ValueError, TypeError, ImportError) as error:
         raise RecipeError(f"training: {str(error).splitlines()[0]}") from None
     arguments.disable_tqdm = arguments.disable_tqdm or not sys.stderr.isatty()
+    arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and find_device() == "cuda"
     return arguments
 
 

@@ -17,7 +17,7 @@ from lora_tune.base import find_base
 from lora_tune.counting import count_recipe
 from lora_tune.errors import ArtifactError, ModelError
 from lora_tune.model import load_model, load_tokenizer
-from lora_tune.prediction import Classifier, load_classifier
+from lora_tune.prediction import Classifier, load_adapter
 from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig, Recipe
 from lora_tune.tasks import find_task
 from tests.integration.conftest import BASES
@@ -157,7 +157,7 @@ def test_saved_and_loaded_answers_alike(parts, tmp_path):
     save_adapter(
         parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
     )
-    loaded = load_classifier(tmp_path / "a")
+    loaded = load_adapter(tmp_path / "a")
     assert loaded.labels == LABELS
     for old, new in zip(before, loaded.predict(texts), strict=True):
         assert new.label == old.label
@@ -175,7 +175,7 @@ def test_a_trunk_module_that_the_checkpoint_lacks_is_trained_and_saved(tmp_path)
         parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
     )
     torch.manual_seed(99)  # another fresh pooler, were it not saved
-    loaded = load_classifier(tmp_path / "a")
+    loaded = load_adapter(tmp_path / "a")
     assert torch.allclose(parts.logits(loaded.model), before, atol=1e-6)
 
 
@@ -228,7 +228,7 @@ def test_a_new_pad_token_resizes_the_embeddings_and_travels(bases, tmp_path):
     )
     names = load_file(tmp_path / "a" / "adapter_model.safetensors")
     assert not [name for name in names if "wte" in name]  # nothing untrained is shipped
-    loaded = load_classifier(tmp_path / "a")
+    loaded = load_adapter(tmp_path / "a")
     assert torch.allclose(parts.logits(loaded.model), before, atol=1e-5)
     recipe = Recipe(model=parts.config, data=DataConfig(labels=LABELS, max_length=64), name="x")
     count = count_recipe(recipe)
@@ -287,9 +287,9 @@ def pickle_only(folder):
     ],
 )
 def test_a_damaged_adapter_is_refused(saved, damage, words):
-    load_classifier(saved)
+    load_adapter(saved)
     damage(saved)
     with pytest.raises(ArtifactError) as caught:
-        load_classifier(saved)
+        load_adapter(saved)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)

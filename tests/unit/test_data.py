@@ -148,7 +148,10 @@ def test_label_columns_of_every_kind(values, names, expected):
         ({"labels": ["low", "mid"]}, "20 of 120 labels are not among low, mid"),
         ({"train": SplitConfig(samples=500)}, "asks for 500 rows, found 120"),
         ({"train": SplitConfig(shards=4, shard=0)}, "all 30 rows are labelled 'low'"),
-        ({"train": SplitConfig(samples=4)}, "leaves no row of some class"),
+        (
+            {"train": SplitConfig(samples=4), "labels": ["low", "mid", "top"]},
+            "leaves no row of some class",
+        ),
         ({"test": SplitConfig(split="train2")}, "has no split 'train2'; did you mean train?"),
         ({"test": SplitConfig(file="nope.csv")}, "nope.csv: no such file"),
     ],

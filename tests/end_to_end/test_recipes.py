@@ -1,0 +1,106 @@
+"""Every recipe through the command line, over its own architecture, shrunken, on embedded data."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lora_tune.cli import main
+from lora_tune.recipe_file import load_recipe, recipe_names
+from tests.conftest import ROOT
+from tests.tiny import make_base, reviews
+
+ON_MINILM = {"quickstart", "minilm_imdb_lora"}  # run whole in test_quickstart.py
+
+
+def base_name(recipe):
+    return load_recipe(recipe).model.name
+
+
+@pytest.fixture(scope="module")
+def tweets(tmp_path_factory):
+    """Three-way rows, as the tweet recipe wants them."""
+    folder = tmp_path_factory.mktemp("tweets")
+    for split in ("train", "test"):
+        rows = [{"text": text, "label": i % 3} for i, text in enumerate(reviews(split)[0][:60])]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize("recipe", sorted(set(recipe_names()) - ON_MINILM))
+def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, tweets, capsys):
+    name = base_name(recipe)
+    base = make_base(tmp_path / "base", name)
+    source = tweets if recipe == "gpt2_tweets_lora" else "embedded:movie_reviews"
+    words = [
+        f"model.name={base}",
+        f"data.source={source}",
+        "data.train.samples=40",
+        "data.test.samples=20",
+        "training.num_train_epochs=1",
+    ]
+    run = tmp_path / "run"
+    assert main(["train", recipe, *words, "--output", str(run)]) == 0, capsys.readouterr().err
+    shown = capsys.readouterr().out
+    assert "20 test rows" in shown
+    labels = load_recipe(recipe).data.labels
+    assert main(["params", recipe, *words]) == 0
+    comparison = json.loads((run / "comparison.json").read_text())
+    counted = capsys.readouterr().out
+    assert f"{comparison['trainable_parameters']:,}" in counted
+    assert f"{comparison['total_parameters']:,}" in counted
+    assert f"{comparison['adapter_bytes']:,}" in counted
+    assert main(["predict", str(run / "adapter"), "--text", "Lovely.", "Awful."]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["label", *labels, "text"]
+    assert len(table) == 4
+    assert all(line.split()[0] in labels for line in table[2:])
+
+
+def test_the_recorded_recipe_runs_again_to_the_same_adapter(tmp_path):
+    """In processes of their own: nothing of the first run is left to help the second."""
+    base = make_base(tmp_path / "base", "distilbert-base-uncased")
+
+    def train(recipe, *words):
+        command = [sys.executable, "-m", "lora_tune", "train", recipe, *words]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(
+        "quickstart",
+        f"model.name={base}",
+        "data.train.samples=40",
+        "training.num_train_epochs=1",
+        "--output",
+        str(first),
+    )
+    train(str(first / "recipe.yaml"), "--output", str(second))
+    for file in ("adapter_model.safetensors", "adapter_config.json"):
+        assert (first / "adapter" / file).read_bytes() == (second / "adapter" / file).read_bytes()
+
+
+def test_predict_reads_and_writes_files(tmp_path, capsys):
+    base = make_base(tmp_path / "base", "distilbert-base-uncased")
+    run = tmp_path / "run"
+    words = [f"model.name={base}", "data.train.samples=40", "training.num_train_epochs=1"]
+    assert main(["train", "quickstart", *words, "--output", str(run)]) == 0
+    given = tmp_path / "given.csv"
+    given.write_text('review,id\n"Good, really",1\nDull.,2\n')
+    ask = ["predict", str(run / "adapter"), "--input", str(given)]
+    capsys.readouterr()
+    assert main(ask) == 2
+    assert "has no column 'text'; it has review, id; name it with --column" in (
+        capsys.readouterr().err
+    )
+    for suffix in ("csv", "jsonl"):
+        written = tmp_path / f"out.{suffix}"
+        assert main([*ask, "--column", "review", "--output", str(written)]) == 0
+        import datasets
+
+        rows = datasets.Dataset.from_csv(str(written)) if suffix == "csv" else None
+        rows = rows or [json.loads(line) for line in written.read_text().splitlines()]
+        assert [row["text"] for row in rows] == ["Good, really", "Dull."]
+        for row in rows:
+            assert row["p_negative"] + row["p_positive"] == pytest.approx(1, abs=1e-5)
+            assert row[f"p_{row['label']}"] >= 0.5
