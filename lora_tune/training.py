@@ -102,20 +102,32 @@ class AdapterTrainer(Trainer):
         collate: Callable[..., Any],
         show: Callable[[str], None],
     ) -> None:
+        self.validation = data.validation
+        self.task = task
+        self.show = show
         super().__init__(
             model=model,
             args=arguments,
             train_dataset=data.train.encoded,
             eval_dataset=data.validation.encoded,
             data_collator=collate,
+            # A model's own loss is a mean over each micro-batch; Trainer would not scale it for
+            # gradient accumulation, since forward takes **kwargs.
+            compute_loss_func=self.step_loss,
         )
-        self.validation = data.validation
-        self.task = task
-        self.show = show
         for callback in (ProgressCallback, PrinterCallback):
             self.remove_callback(callback)  # they print Python dicts
         if not arguments.disable_tqdm:
             self.add_callback(QuietProgress())
+
+    def step_loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
+        """Compute a micro-batch's share of its step's loss; called by Trainer."""
+        return self.task.loss(
+            outputs.logits,
+            labels,
+            rows=len(labels) if num_items_in_batch is None else num_items_in_batch,
+            smoothing=self.args.label_smoothing_factor,
+        )
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate on the validation rows; called by Trainer as its arguments say."""

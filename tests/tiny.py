@@ -1,7 +1,10 @@
-"""Small real models: true architectures with random weights, and tokenizers trained on the spot."""
+"""Small real models: true architectures with random weights, and tokenizers of the true kinds."""
 
 import csv
 import json
+import re
+import string
+from collections import Counter
 from pathlib import Path
 
 from lora_tune.sources import EMBEDDED
@@ -35,60 +38,46 @@ def reviews(split="train"):
 
 
 def make_tokenizer(family):
-    """Train a tokenizer of a family's real kind, with its real special tokens."""
-    from tokenizers import (
-        ByteLevelBPETokenizer,
-        Tokenizer,
-        models,
-        normalizers,
-        pre_tokenizers,
-        processors,
-        trainers,
-    )
+    """Make a tokenizer of a family's real kind, with its real special tokens.
+
+    Its vocabulary is counted here: the library's trainers break ties differently in each process.
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    texts, _ = reviews()
     if family in ("distilbert", "bert"):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        inner = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+        words = Counter(word for text in reviews()[0] for word in re.findall(r"\w+", text.lower()))
+        letters = sorted({letter for word in words for letter in word} | set(string.punctuation))
+        frequent = sorted(words, key=lambda word: (-words[word], word))[:VOCABULARY]
+        pieces = dict.fromkeys([*special, *letters, *(f"##{c}" for c in letters), *frequent])
+        vocabulary = {piece: number for number, piece in enumerate(pieces)}
+        inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
         inner.normalizer = normalizers.BertNormalizer(lowercase=family == "distilbert")
         inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        inner.train_from_iterator(
-            texts, trainers.WordPieceTrainer(vocab_size=VOCABULARY, special_tokens=special)
-        )
         inner.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-        names = {
-            "pad_token": "[PAD]",
-            "unk_token": "[UNK]",
-            "cls_token": "[CLS]",
-            "sep_token": "[SEP]",
-            "mask_token": "[MASK]",
-        }
-        return PreTrainedTokenizerFast(tokenizer_object=inner, model_max_length=512, **names)
-    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-    if family == "gpt2":
-        special = ["<|endoftext|>"]
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator(texts, vocab_size=VOCABULARY, special_tokens=special)
-    inner = bpe._tokenizer
-    if family == "gpt2":
-        return PreTrainedTokenizerFast(
-            tokenizer_object=inner,
-            eos_token="<|endoftext|>",
-            bos_token="<|endoftext|>",
-            model_max_length=1024,
-        )
-    inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+        names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
+        limit = 512
+    else:
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        names = {"bos": "<s>", "cls": "<s>", "pad": "<pad>", "eos": "</s>", "sep": "</s>"}
+        names |= {"unk": "<unk>", "mask": "<mask>"}
+        limit = 512
+        if family == "gpt2":
+            special = ["<|endoftext|>"]
+            names = {"bos": "<|endoftext|>", "eos": "<|endoftext|>"}
+            limit = 1024
+        pieces = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+        vocabulary = {piece: number for number, piece in enumerate(pieces)}
+        inner = Tokenizer(models.BPE(vocabulary, merges=[]))
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        if family == "roberta":
+            inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,
-        bos_token="<s>",
-        cls_token="<s>",
-        pad_token="<pad>",
-        eos_token="</s>",
-        sep_token="</s>",
-        unk_token="<unk>",
-        mask_token="<mask>",
-        model_max_length=512,
+        model_max_length=limit,
+        **{f"{name}_token": token for name, token in names.items()},
     )
 
 

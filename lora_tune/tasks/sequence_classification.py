@@ -11,6 +11,7 @@ from lora_tune.metrics import classification_metrics
 from lora_tune.suggestions import did_you_mean
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset
 
 SHOWN_ROWS = 3  # of those at fault
@@ -23,6 +24,22 @@ class SequenceClassification:
     auto_class: str = "AutoModelForSequenceClassification"  # in transformers
     peft_task_type: str = "SEQ_CLS"
     metric: str = "accuracy"  # the one that a comparison decides by
+
+    def loss(
+        self, logits: "torch.Tensor", labels: "torch.Tensor", *, rows: int, smoothing: float
+    ) -> "torch.Tensor":
+        """Cross-entropy over one micro-batch, as its share of an optimizer step's mean.
+
+        Args:
+            logits: (micro-batch, classes).
+            labels: (micro-batch,).
+            rows: of the whole step, over all its micro-batches.
+            smoothing: of labels, from 0 to 1.
+        """
+        from torch.nn.functional import cross_entropy
+
+        total = cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
+        return total / rows
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score logits (rows, classes) against labels (rows,)."""

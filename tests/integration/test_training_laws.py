@@ -46,20 +46,22 @@ def test_four_rows_at_once_or_one_by_one_is_the_same_step(run_tiny):
                 "per_device_train_batch_size": batch,
                 "gradient_accumulation_steps": steps,
                 "train_sampling_strategy": "sequential",
+                "optim": "sgd",  # Adam divides rounding by rounding where gradients vanish
+                "learning_rate": 0.1,
+                "max_grad_norm": 0,  # clipping would hide a wrong scale
             },
         )
         return load_file(folder / "adapter" / "adapter_model.safetensors")
 
-    whole, parts = train(4, 1), train(1, 4)
+    whole, parts, larger = train(4, 1), train(1, 4), train(8, 1)
     for name, tensor in whole.items():
-        assert torch.allclose(parts[name], tensor, atol=2e-4), name
-    untrained = train(4, 1000)
-    assert any(not torch.allclose(untrained[name], t, atol=2e-4) for name, t in whole.items())
+        assert torch.allclose(parts[name], tensor, atol=1e-5), name
+    assert any(not torch.allclose(larger[name], t, atol=1e-5) for name, t in whole.items())
 
 
 @pytest.mark.parametrize(
     ("metric", "column", "best_of", "learning_rate"),
-    [("loss", "validation_loss", min, 0.05), (None, "accuracy", max, 0.1)],
+    [("loss", "validation_loss", min, 0.02), (None, "accuracy", max, 0.02)],
 )
 def test_the_best_epoch_is_kept(run_tiny, metric, column, best_of, learning_rate):
     folder = run_tiny(
