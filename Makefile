@@ -2,20 +2,23 @@
 PYTHON ?= python3
 RECIPE ?= quickstart
 SET ?=
+DATA ?=
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params
+.PHONY: setup train test check params results readme
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[quickstart,quantization,dev]'
-	touch .venv/ready
+	@echo "Installing into .venv (a few minutes)"
+	$(PIP) torch
+	$(PIP) --editable '.[quickstart,quantization,dev]'
+	@touch .venv/ready
 
 train: .venv/ready
-	$(BIN)/python -m lora_tune train $(RECIPE) $(SET)
+	@$(BIN)/python -m lora_tune train $(RECIPE) $(SET)
 
 test: .venv/ready
 	$(BIN)/python -m pytest
@@ -27,3 +30,12 @@ check: .venv/ready
 
 params: .venv/ready
 	$(BIN)/python benchmarks/trainable_parameters.py
+	$(BIN)/python benchmarks/readme.py
+
+# make results RECIPE=minilm_imdb_lora DATA=FOLDER: runs it and keeps what it printed
+results: .venv/ready
+	$(BIN)/python benchmarks/real_reviews.py $(RECIPE) $(DATA)
+	$(BIN)/python benchmarks/readme.py
+
+readme: .venv/ready
+	$(BIN)/python benchmarks/readme.py

@@ -1,6 +1,7 @@
-"""Trainable parameters of every recipe at ranks 1 to 64, from configurations alone.
+"""Trainable parameters of every recipe, as it is and at ranks 1 to 64, from configurations alone.
 
-`make params` runs this. It writes results/trainable_parameters.json and .md beside it.
+`make params` runs this. It writes results/trainable_parameters.json and .md beside it, and
+results/recipe_parameters.md for the README.
 """
 
 import json
@@ -20,17 +21,21 @@ RANKS = (1, 2, 4, 8, 16, 32, 64)
 def main() -> None:
     """Count, print, write."""
     quiet_libraries()
-    counts = [count_at_rank(load_recipe(name), rank) for name in recipe_names() for rank in RANKS]
+    recipes = [load_recipe(name) for name in recipe_names()]
+    counts = [count_at_rank(recipe, rank) for recipe in recipes for rank in RANKS]
     table = parameter_table(counts, style="github")
     print(table)
+    as_is = [count_at_rank(recipe, recipe.lora.rank) for recipe in recipes]
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     rows = [asdict(count) | {"trainable": count.trainable_parameters} for count in counts]
     (results / "trainable_parameters.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (results / "trainable_parameters.md").write_text(
-        "# Trainable parameters\nMade by `make params`, from each base's configuration; `bytes` is "
-        f"the size of adapter_model.safetensors.\n\n{table}\n"
-    )
+    made = "Made by `make params`, from each base's configuration; `bytes` is the size of "
+    for name, text in (
+        ("trainable_parameters", table),
+        ("recipe_parameters", parameter_table(as_is, style="github")),
+    ):
+        (results / f"{name}.md").write_text(f"{made}adapter_model.safetensors.\n\n{text}\n")
 
 
 def count_at_rank(recipe: Recipe, rank: int) -> ParameterCount:
