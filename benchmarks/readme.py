@@ -20,7 +20,9 @@ def fill(text: str) -> str:
 def _block(name: str) -> str:
     content = (HERE / "results" / name).read_text()
     if name.endswith(".md"):
-        return "\n" + "".join(line for line in content.splitlines(True) if line.startswith("|")) + "\n"
+        return (
+            "\n" + "".join(line for line in content.splitlines(True) if line.startswith("|")) + "\n"
+        )
     return f"```\n{content}```\n"
 
 

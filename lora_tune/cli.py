@@ -1,6 +1,7 @@
 """From the command line to a verb to an exit code; the only room that prints."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,6 +70,9 @@ def _train(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # a polite kill clears up as Ctrl-C does
     _prepare()
     from lora_tune.run import run
 

@@ -1,0 +1,33 @@
+"""A run that is interrupted publishes nothing, says so, and keeps what is worth keeping."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.tiny import make_base
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run(tmp_path, number):
+    base = make_base(tmp_path / "base", "distilbert-base-uncased")
+    command = [sys.executable, "-m", "lora_tune", "train", "quickstart", f"model.name={base}"]
+    command += ["training.num_train_epochs=10000", "data.train.samples=40"]
+    command += ["--output", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+        if line.startswith("epoch 2/"):  # so the first epoch's checkpoint is written
+            break
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    first, second = said.splitlines()
+    assert first == "Interrupted: nothing was published"
+    checkpoints = tmp_path / ".out.incomplete" / "checkpoints"
+    assert second == f"The last checkpoints are in {checkpoints}"
+    assert list(checkpoints.glob("checkpoint-*/adapter_model.safetensors"))
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,38 @@
+"""Real datasets and a real small GPT-2, where they are at hand."""
+
+import json
+import math
+
+from lora_tune.cli import main
+
+
+def test_a_real_decoder_on_real_tweets(shared, tmp_path, capsys):
+    words = [
+        f"model.name={shared}/models/tiny-gpt2-imdb",
+        f"data.source={shared}/data/airline_tweets",
+        "data.label=airline_sentiment",
+        "data.train.samples=300",
+        "data.test.samples=100",
+        "training.num_train_epochs=1",
+    ]
+    assert main(["train", "gpt2_tweets_lora", *words, "--output", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").open()]
+    comparison = json.loads((tmp_path / "run" / "comparison.json").read_text())
+    assert comparison["adapted"]["loss"] < comparison["base"]["loss"]
+    assert history[-1]["step"] == math.ceil(270 / 4)  # four rows a step
+    assert main(["predict", str(tmp_path / "run" / "adapter"), "--text", "Great flight!"]) == 0
+    assert "neutral" in capsys.readouterr().out
+
+
+def test_real_reviews_do_not_leak(shared):
+    from lora_tune.data import load_data
+    from lora_tune.recipe import DataConfig
+    from lora_tune.tasks import find_task
+    from tests.tiny import make_tokenizer
+
+    config = DataConfig(source=str(shared / "data" / "imdb"), labels=["negative", "positive"])
+    data = load_data(config, find_task("sequence_classification"), make_tokenizer("bert"))
+    assert [len(split.rows.texts) for split in data.splits.values()] == [2700, 300, 2000]
+    assert data.duplicates == 0
+    assert data.test.rows.labels.mean() == 0.5
