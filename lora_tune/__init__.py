@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from lora_tune.errors import LoraTuneError as LoraTuneError
     from lora_tune.prediction import load_adapter as load_adapter
     from lora_tune.recipe_file import load_recipe as load_recipe
-    from lora_tune.run import run as run
+    from lora_tune.run import run_recipe as run_recipe
 
 _ROOMS = {
     "LoraTuneError": "errors",
     "load_adapter": "prediction",
     "load_recipe": "recipe_file",
-    "run": "run",
+    "run_recipe": "run",
 }
-__all__ = ["LoraTuneError", "load_adapter", "load_recipe", "run"]
+__all__ = ["LoraTuneError", "load_adapter", "load_recipe", "run_recipe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,11 @@ def find_targets(
     }
     linear = (torch.nn.Linear, Conv1D)
     layers = {path for path, module in trunk.items() if isinstance(module, linear)}
+    width = max(min(trunk[path].weight.shape) for path in layers)
+    if lora.rank > width:
+        raise ModelError(
+            f"lora.rank: {lora.rank} is above {width}, the full rank of {base.name}'s widest layer"
+        )
     if lora.target_modules == "all-linear":
         leaves = {_leaf(path) for path in layers}
         # A number, or a name that other modules bear too, says too little: give the whole path.
@@ -196,6 +201,8 @@ def read_adapter_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     if not (folder / WEIGHTS_FILE).is_file():
         raise ArtifactError(f"{folder}: has no {WEIGHTS_FILE}; pickled weights are not loaded")
     config, names = contents
+    if not isinstance(config, dict) or not isinstance(config.get("base_model_name_or_path"), str):
+        raise ArtifactError(f"{folder / CONFIG_FILE}: damaged: it names no base model")
     try:
         return config, [names["id2label"][str(i)] for i in range(len(names["id2label"]))]
     except (KeyError, TypeError):
@@ -216,12 +223,15 @@ def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":
         adapted = peft.PeftModel.from_pretrained(model, str(folder))
         with safe_open(path, framework="pt") as file:
             found = set(file.keys())
+            broken = {name for name in found if not file.get_tensor(name).isfinite().all()}
     except KeyError as error:
         raise ArtifactError(f"{path}: the adapter lacks the tensor {error.args[0]}") from None
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
-        raise ArtifactError(
-            f"{path}: does not fit its base: {str(error).splitlines()[0]}"
-        ) from None
+        lines = [line.strip() for line in str(error).splitlines()]
+        told = next((line for line in lines if line.startswith("size mismatch")), lines[0])
+        raise ArtifactError(f"{path}: does not fit its base: {told}") from None
+    if broken:
+        raise ArtifactError(f"{path}: damaged: {min(broken)} holds NaN or infinite values")
     expected = set(saved_shapes(adapted))
     if found != expected:
         tensor = min(expected ^ found)

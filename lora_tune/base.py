@@ -12,7 +12,8 @@ from lora_tune.suggestions import did_you_mean
 
 CONFIG_FILE = "config.json"
 # What is fetched of a Hub repository: no pickle, and none of the other frameworks' exports.
-HUB_FILES = ("model*.safetensors", "*.json", "*.txt", "*.model", "tokenizer*")
+SMALL_FILES = ["*.json", "*.txt", "*.model", "tokenizer*"]
+WEIGHTS_FILES = ["model*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
     """Find a base model's files: a folder, an installed model package, or the Hub.
 
     Args:
-        weights: False fetches and checks the configuration alone.
+        weights: False fetches and checks configuration and tokenizer alone.
 
     Raises:
         ModelError: it is not there, cannot be reached, or is not what it claims to be.
@@ -106,7 +107,7 @@ def _find_on_hub(config: ModelConfig, weights: bool) -> Base:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
-    wanted = HUB_FILES if weights else (CONFIG_FILE,)
+    wanted = SMALL_FILES + (WEIGHTS_FILES if weights else [])
     try:
         commit = find_commit(config.name, kind="model", revision=config.revision, error=ModelError)
     except HubUnreachable as reason:

@@ -1,5 +1,6 @@
 """The model card of an adapter: what it is, what it scored, how to load it."""
 
+import html
 import json
 from collections.abc import Sequence
 
@@ -39,15 +40,16 @@ def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison:
         for name in comparison.base
     ]
     lora = recipe.lora
+    fresh = "; the base has a fresh head" if comparison.fresh_head else ""
     return "\n".join(
         [
             "---",
             yaml.safe_dump(metadata, sort_keys=True).strip(),
             "---",
-            f"# {recipe.name}",
+            f"# {html.escape(recipe.name)}",
             "",
-            f"A LoRA adapter for `{base.name}`, trained on `{recipe.data.source}` to tell "
-            f"{', '.join(f'`{label}`' for label in labels)} apart.",
+            f"A LoRA adapter for {_code(base.name)}, trained on {_code(recipe.source_as_written)} "
+            f"to tell {', '.join(map(_code, labels))} apart.",
             "",
             "## Base against adapted",
             "",
@@ -56,16 +58,17 @@ def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison:
             ),
             "",
             f"On the same {comparison.test_rows} test rows, which neither was trained or selected "
-            f"on; the base has a fresh head. Difference in {comparison.metric}: "
+            f"on{fresh}. Difference in {comparison.metric}: "
             f"{comparison.difference:+.4f}, {CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
             "",
             *comparison.caveats,
             "",
             "## Adapter",
             "",
-            f"Rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, target modules "
-            f"`{json.dumps(lora.target_modules)}`: {comparison.trainable_parameters:,} trainable "
-            f"of {comparison.total_parameters:,} parameters, head included.",
+            f"Rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, "
+            f"target modules {_code(json.dumps(lora.target_modules))}: "
+            f"{comparison.trainable_parameters:,} trainable of "
+            f"{comparison.total_parameters:,} parameters, head included.",
             "",
             "## Loading",
             "",
@@ -73,3 +76,8 @@ def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison:
             "",
         ]
     )
+
+
+def _code(text: str) -> str:
+    """Text from data or recipes as Markdown code, which it cannot leave."""
+    return f"<code>{html.escape(' '.join(text.split())).replace('`', '&#96;')}</code>"

@@ -1,6 +1,7 @@
 """From the command line to a verb to an exit code; the only room that prints."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 a bug in lora_tune (with its traceback); 2 the user can mend it; 130 interrupted.
     """
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if any(word.startswith("-") or "=" not in word for word in rest):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.overrides = [*getattr(options, "overrides", []), *rest]  # also after --output
     try:
         options.verb(options)
     except LoraTuneError as error:
@@ -26,9 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         _complain(error, "Interrupted: nothing was published")
         return INTERRUPTED
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader, such as `head`, has seen enough
-        return DONE
     return DONE
 
 
@@ -74,30 +76,32 @@ def _train(options: argparse.Namespace) -> None:
         signal.SIGTERM, signal.default_int_handler
     )  # a polite kill clears up as Ctrl-C does
     _prepare()
-    from lora_tune.run import run
+    from lora_tune.run import run_recipe
 
-    folder = run(recipe, output=options.output, show=_show)
-    print(f"Adapter: {folder / 'adapter'}")
+    folder = run_recipe(recipe, output=options.output, show=_show)
+    _show(f"Adapter: {folder / 'adapter'}")
 
 
 def _predict(options: argparse.Namespace) -> None:
     _prepare()
-    from lora_tune.prediction import load_adapter, read_texts, write_predictions
+    from lora_tune.prediction import check_output, load_adapter, read_texts, write_predictions
     from lora_tune.tables import prediction_table
 
+    if options.output:
+        check_output(options.output, options.input)
     texts = options.text or read_texts(options.input, options.column)
     classifier = load_adapter(options.adapter)
     predictions = classifier.predict(texts, title="predict")
     if options.output:
         write_predictions(options.output, texts, predictions)
     else:
-        print(prediction_table(texts, predictions))
+        _show(prediction_table(texts, predictions))
 
 
 def _params(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
-    overrides = [word for word in options.recipes if "=" in word]
+    overrides = [word for word in options.recipes if "=" in word] + options.overrides
     names = [word for word in options.recipes if "=" not in word]
     if not names:
         raise RecipeError("params: expected the name of a recipe, or several")
@@ -106,7 +110,7 @@ def _params(options: argparse.Namespace) -> None:
     from lora_tune.counting import count_recipe
     from lora_tune.tables import parameter_table
 
-    print(parameter_table([count_recipe(recipe) for recipe in recipes]))
+    _show(parameter_table([count_recipe(recipe) for recipe in recipes]))
 
 
 def _prepare() -> None:
@@ -118,9 +122,10 @@ def _prepare() -> None:
 
 
 def _show(text: str) -> None:
-    print(text, flush=True)
-    if "\n" in text:
-        print()
+    try:
+        print(text, end="\n\n" if "\n" in text else "\n", flush=True)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; the run goes on
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _complain(error: BaseException, message: str | None = None) -> None:

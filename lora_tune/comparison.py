@@ -36,6 +36,7 @@ class Comparison:
     adapter_bytes: int  # of the weights file
     train_seconds: float
     examples: list[Example]
+    fresh_head: bool  # the base's head is random, so the base guesses
     caveats: list[str]  # what a reader of the numbers must know
 
 

@@ -47,8 +47,8 @@ def count_recipe(recipe: Recipe) -> ParameterCount:
     if recipe.data.labels is None:
         raise RecipeError(f"{recipe.name}: data.labels is needed to know the size of the head")
     task = find_task(recipe.task)
+    base = find_base(recipe.model, weights=False)
     # Only an added pad token can change a count, so only then is the tokenizer needed.
-    base = find_base(recipe.model, weights=recipe.model.pad_token is not None)
     tokenizer = load_tokenizer(base, recipe.model, recipe.data) if recipe.model.pad_token else None
     model, head = build_meta_model(
         base, recipe.model, task=task, labels=recipe.data.labels, tokenizer=tokenizer

@@ -27,14 +27,21 @@ class Rows:
     """Labelled texts of one split."""
 
     name: str
-    places: list[int]  # of each row in its source, from 0
+    origin: str  # the split or file that the places count in
+    places: list[int]  # of each row in its origin, from 0
     texts: list[str]
     labels: np.ndarray  # (rows,), class numbers
+
+    @property
+    def identities(self) -> list[tuple[str, int]]:
+        """Origin and place of each row."""
+        return [(self.origin, place) for place in self.places]
 
     def select(self, name: str, indices: Sequence[int]) -> "Rows":
         """Take some of the rows, as a split of another name."""
         return Rows(
             name,
+            self.origin,
             [self.places[i] for i in indices],
             [self.texts[i] for i in indices],
             self.labels[list(indices)],
@@ -93,7 +100,7 @@ def load_data(
         if split.file or split.split or not split.fraction:
             raw[name] = _read_split(name, split, config, source)
     labels = task.find_labels(raw["train"], config.label, config.labels)
-    rows = {"train": _label_rows("train", raw["train"], config, task, labels)}
+    rows = {"train": _label_rows("train", raw["train"], config, task, labels, source)}
     if len(np.unique(rows["train"].labels)) < 2:
         raise DataError(
             f"data.train: all {len(rows['train'].texts)} rows are labelled "
@@ -101,11 +108,12 @@ def load_data(
             "sorted by label, draw at random with data.train.samples"
         )
     for name in raw.keys() - rows.keys():
-        rows[name] = _label_rows(name, raw[name], config, task, labels)
+        rows[name] = _label_rows(name, raw[name], config, task, labels, source)
     # Carved after sampling, test first, so that naming validation changes no test row.
     for name in ("test", "validation"):
         if name not in rows:
             rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
+    _check_disjoint(rows)
     seen = {*rows["train"].texts, *rows["validation"].texts}
     duplicates = sum(text in seen for text in rows["test"].texts)
     return Data(
@@ -147,6 +155,20 @@ def encode(
     return columns, np.array(counts)
 
 
+def _check_disjoint(rows: dict[str, Rows]) -> None:
+    """Refuse a row that stands in two splits: nothing is trained or selected on test rows."""
+    taken: dict[tuple[str, int], str] = {}
+    for name in ("train", "validation", "test"):
+        shared = [taken[row] for row in rows[name].identities if row in taken]
+        if shared:
+            raise DataError(
+                f"data.{name}: {len(shared)} of its {len(rows[name].texts)} rows are rows of "
+                f"{shared[0]} too ({rows[name].origin}); name another split or file, or carve it "
+                f"from train with data.{name}.fraction"
+            )
+        taken |= dict.fromkeys(rows[name].identities, name)
+
+
 def _caveats(config: DataConfig, duplicates: int) -> list[str]:
     caveats = []
     if config.source.startswith(EMBEDDED_PREFIX):
@@ -156,13 +178,21 @@ def _caveats(config: DataConfig, duplicates: int) -> list[str]:
     return caveats
 
 
+def _find_origin(name: str, split: SplitConfig, config: DataConfig, source: Source) -> str:
+    """Name what a split is read from: a file, by its path, or else a split of the source."""
+    if not split.file:
+        wanted = split.split or name
+        file = source.files.get(wanted)
+        return str(file.resolve()) if file else wanted
+    inside = Path(config.source).expanduser() / split.file
+    return str((inside if inside.is_file() else Path(split.file).expanduser()).resolve())
+
+
 def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Source) -> "Dataset":
     """Read one split's raw rows, cut to its shard and samples, with a column for their places."""
     key = f"data.{name}"
     if split.file:
-        folder = Path(config.source)
-        inside = folder / split.file
-        rows = read_file(inside if inside.is_file() else Path(split.file))
+        rows = read_file(Path(_find_origin(name, split, config, source)))
     else:
         rows = source.read(split.split or name, key=key)
     for column_key in ("text", "label"):
@@ -189,7 +219,12 @@ def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Sourc
 
 
 def _label_rows(
-    name: str, raw: "Dataset", config: DataConfig, task: SequenceClassification, labels: list[str]
+    name: str,
+    raw: "Dataset",
+    config: DataConfig,
+    task: SequenceClassification,
+    labels: list[str],
+    source: Source,
 ) -> Rows:
     places = list(raw[ROW])
     texts = list(raw[config.text])
@@ -200,10 +235,9 @@ def _label_rows(
                 f"data.{name}: column {config.text!r}, row {place} (rows count from 0): found "
                 f"{found}, expected text"
             )
-    where = f"data.{name}: column {config.label!r}"
-    return Rows(
-        name, places, texts, task.number_labels(list(raw[config.label]), labels, where=where)
-    )
+    numbers = task.number_labels(raw, config.label, labels, where=f"data.{name}")
+    origin = _find_origin(name, getattr(config, name), config, source)
+    return Rows(name, origin, places, texts, numbers)
 
 
 def _carve(name: str, rows: Rows, config: DataConfig, labels: list[str]) -> tuple[Rows, Rows]:

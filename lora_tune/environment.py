@@ -76,11 +76,10 @@ def find_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def describe_environment() -> dict[str, Any]:
-    """Describe versions, device and git state, for `environment.json`."""
+def describe_environment(device: str) -> dict[str, Any]:
+    """Describe versions, the device that was used and git state, for `environment.json`."""
     import torch
 
-    device = find_device()
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
         "python": platform.python_version(),

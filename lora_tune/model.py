@@ -85,11 +85,12 @@ def load_model(
     task: SequenceClassification,
     labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase",
-) -> tuple["PreTrainedModel", list[str]]:
-    """Load the base model's weights under a fresh head; seed before.
+) -> tuple["PreTrainedModel", list[str], bool]:
+    """Load the base model's weights; seed before, for a head that they do not hold.
 
     Returns:
-        The model, and the names of its modules that no checkpoint filled: the head.
+        The model, the names of the modules to train whole (its head, and a pooler that the weights
+        lack), and whether the head is fresh.
 
     Raises:
         ModelError: the weights are damaged or do not fit the configuration.
@@ -114,17 +115,22 @@ def load_model(
         )
     except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
         raise ModelError(f"{base.name}: its weights do not load: {_first_line(error)}") from None
+    missing = sorted(info["missing_keys"])
     wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
     if wrong:
         raise ModelError(f"{base.name}: {wrong[0]} has another shape than {CONFIG_FILE} says")
-    # A trunk module that the checkpoint lacks is as fresh as the head, so it is trained with it.
-    for key in sorted(info["missing_keys"]):
+    fresh = {key.split(".")[0] for key in missing + [key for key, *_ in info["mismatched_keys"]]}
+    # A pooler that the checkpoint lacks is as fresh as the head, so it is trained with it.
+    for key in missing:
         module = key.rpartition(".")[0]
-        if not any(module == name or module.startswith(f"{name}.") for name in head):
-            head.append(module)
+        if key.split(".")[0] in head or module in head:
+            continue
+        if ".pooler." not in key:
+            raise ModelError(f"{base.name}: its weights lack {key}, which {CONFIG_FILE} asks for")
+        head.append(module)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer))
-    return model, head
+    return model, head, fresh.issuperset(head[:1])
 
 
 def build_meta_model(

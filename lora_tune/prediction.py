@@ -11,6 +11,7 @@ from lora_tune.adapter import load_adapter_weights, read_adapter_config
 from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.data import encode
+from lora_tune.environment import find_device
 from lora_tune.errors import ArtifactError, DataError
 from lora_tune.evaluation import predict_logits
 from lora_tune.metrics import softmax
@@ -46,9 +47,15 @@ class Classifier:
 
         Args:
             title: of a progress bar; empty for none.
+
+        Raises:
+            DataError: a text is empty.
         """
         if not texts:
             return []
+        for row, text in enumerate(texts):
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(f"row {row} (rows count from 0): found {text!r}, expected text")
         columns, _ = encode(texts, self.tokenizer, self.tokenizer.model_max_length)
         logits = predict_logits(
             self.model,
@@ -82,22 +89,23 @@ def load_adapter(folder: Path) -> Classifier:
         )
     task = tasks[task_type]
     model_config = ModelConfig(
-        name=str(config.get("base_model_name_or_path")), revision=config.get("revision")
+        name=config["base_model_name_or_path"], revision=config.get("revision")
     )
     base = find_base(model_config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ArtifactError(f"{folder}: its tokenizer is damaged: {error}") from None
-    model, _ = load_model(base, model_config, task=task, labels=labels, tokenizer=tokenizer)
-    return Classifier(load_adapter_weights(model, folder), tokenizer, labels)
+    except (ValueError, OSError, KeyError, AttributeError, TypeError) as error:
+        line = str(error).splitlines()[0]
+        raise ArtifactError(f"{folder}: its tokenizer is damaged: {line}") from None
+    model, _, _ = load_model(base, model_config, task=task, labels=labels, tokenizer=tokenizer)
+    return Classifier(load_adapter_weights(model, folder).to(find_device()), tokenizer, labels)
 
 
 def read_texts(path: Path, column: str) -> list[str]:
     """Read the texts of a csv, tsv, json, jsonl or parquet file.
 
     Raises:
-        DataError: the file or its column is not there, or a row holds no text.
+        DataError: the file or its column is not there.
     """
     rows = read_file(path)
     if column not in rows.column_names:
@@ -106,19 +114,25 @@ def read_texts(path: Path, column: str) -> list[str]:
             f"{path}: has no column {column!r}{near}; it has {', '.join(rows.column_names)}; "
             "name it with --column"
         )
-    texts = list(rows[column])
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"{path}: column {column!r}, row {row} (rows count from 0): no text")
-    return texts
+    return list(rows[column])
+
+
+def check_output(path: Path, given: Path | None) -> None:
+    """Refuse a place where predictions cannot be written, before they are made.
+
+    Raises:
+        DataError: it is no csv or jsonl file, lies in no folder, or is the input itself.
+    """
+    if path.suffix not in (".csv", ".jsonl"):
+        raise DataError(f"--output {path}: expected a .csv or .jsonl file")
+    if path.is_dir() or not path.parent.is_dir():
+        raise DataError(f"--output {path}: expected a file in a folder that is there")
+    if given is not None and given.exists() and path.exists() and path.samefile(given):
+        raise DataError(f"--output {path}: is the input; name another file")
 
 
 def write_predictions(path: Path, texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
-    """Write label and probabilities beside each text, as csv or jsonl.
-
-    Raises:
-        DataError: the file's suffix is another.
-    """
+    """Write label and probabilities beside each text, as csv or jsonl by the file's suffix."""
     rows = [
         {"text": text, "label": p.label, **{f"p_{k}": v for k, v in p.probabilities.items()}}
         for text, p in zip(texts, predictions, strict=True)

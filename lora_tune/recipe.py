@@ -62,14 +62,18 @@ class SplitConfig:
 
     def faults(self) -> Faults:
         """Yield what no single type can forbid."""
+        if self.fraction is not None and not (self.file or self.split):
+            for key in ("samples", "shards", "shard"):
+                if getattr(self, key) is not None:
+                    yield key, "needs a split or file of its own; rows are carved by fraction"
         if self.fraction is not None and not 0 < self.fraction < 1:
             yield "fraction", f"must be above 0 and below 1, got {self.fraction}"
         if self.samples is not None and self.samples < 1:
             yield "samples", f"must be >= 1, got {self.samples}"
         if (self.shards is None) != (self.shard is None):
             yield "shards", "goes with shard: name both, such as shards=4 shard=0"
-        elif not 0 <= (self.shard or 0) < (self.shards or 1):
-            yield "shard", f"must be at least 0 and below shards, got {self.shard}"
+        elif self.shards is not None and not 0 <= (self.shard or 0) < self.shards:
+            yield "shard", f"must be at least 0 and below shards, got {self.shard} of {self.shards}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class DataConfig:
                 yield f"{name}.{key}", message
         if self.train.fraction is not None:
             yield "train.fraction", "is for validation and test; use train.samples"
+        if not 0 <= self.seed < 2**32:
+            yield "seed", f"must be at least 0 and below 2**32, got {self.seed}"
         if self.max_length < 8:
             yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
@@ -150,6 +156,12 @@ class Sections:
         for key in ("learning_rate", "num_train_epochs"):
             if self.training[key] <= 0:
                 yield f"training.{key}", f"must be above 0, got {self.training[key]}"
+        for key, most in (("label_smoothing_factor", 1), ("seed", 2**32 - 1), ("weight_decay", 1)):
+            value = self.training.get(key)
+            if value is not None and not 0 <= value <= most:
+                yield f"training.{key}", f"must be 0 to {most}, got {value}"
+        if any(not example.strip() for example in self.examples):
+            yield "examples", "must not be empty texts"
         for key in (
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
@@ -166,4 +178,5 @@ class Recipe(Sections):
     """A complete recipe."""
 
     name: str = ""  # of the file, without its suffix
+    source_as_written: str = ""  # data.source with its interpolations, which may be secret
     text: str = ""  # YAML of all keys, defaults and overrides included, interpolations unresolved

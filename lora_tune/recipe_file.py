@@ -68,7 +68,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             fault = _key_fault(key, value)
             if fault:
                 faults.append(f"{where}: {fault}")
-            else:
+            elif value != {} or not is_dataclass(_hint(key)):
                 origins[key] = where
                 OmegaConf.update(merged, key, value, force_add=True)
     for key, _ in _leaves(OmegaConf.to_container(merged)):
@@ -77,7 +77,12 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
             faults.append(f"{origins.get(key, path)}: {key}{fault}")
     if not faults:
         sections = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Sections), merged))
-        recipe = Recipe(**vars(sections), name=path.stem, text=OmegaConf.to_yaml(merged))
+        recipe = Recipe(
+            **vars(sections),
+            name=path.stem,
+            source_as_written=dict(_leaves(OmegaConf.to_container(merged)))["data.source"],
+            text=OmegaConf.to_yaml(merged),
+        )
         faults = [f"{origins.get(key, path)}: {key} {text}" for key, text in recipe.faults()]
     if faults:
         raise RecipeError("\n".join(dict.fromkeys(faults)))
@@ -111,7 +116,7 @@ def _parse(overrides: Sequence[str], faults: list[str]) -> Iterator[tuple[str, D
 def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of a nested dict; what stands below training.X is its value."""
     for key, value in section.items():
-        if isinstance(value, dict) and prefix != "training.":
+        if isinstance(value, dict) and value and prefix != "training.":
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -141,7 +146,7 @@ def _key_fault(key: str, value: Any) -> str | None:
             return f"{parent}{part} is not a recipe key{near or '; there are ' + ', '.join(names)}"
         parent += f"{part}."
         hint = get_type_hints(hint)[part]
-    if is_dataclass(hint) or key == "training":
+    if (is_dataclass(hint) or key == "training") and value != {}:
         return f"{key}: found {_show(value)}, expected a section with keys of its own"
     return None
 
@@ -170,7 +175,15 @@ def _resolved_fault(merged: DictConfig, key: str) -> str | None:
     except OmegaConfBaseException as error:
         return f": {_first_line(error)}"
     fault = _value_fault(value, _hint(key))
+    if fault and OmegaConf.is_interpolation(*_parent(merged, key)):
+        fault = f"what its interpolation stands for is not {fault.partition('expected ')[2]}"
     return f": {fault}" if fault else None
+
+
+def _parent(merged: DictConfig, key: str) -> tuple[DictConfig, str]:
+    """The section that holds a dotted key, and the key's last part."""
+    section, _, name = key.rpartition(".")
+    return (OmegaConf.select(merged, section) if section else merged), name
 
 
 def _value_fault(value: Any, hint: Any) -> str | None:
@@ -181,6 +194,8 @@ def _value_fault(value: Any, hint: Any) -> str | None:
         if not all(part in named for part in parts):
             if isinstance(value, float) and not math.isfinite(value):
                 return f"found {value}, expected a finite number"
+            if isinstance(value, bool) and "bool" not in hint:
+                return f"found {_show(value)}, expected text; in YAML, quote it, such as 'no'"
             return None  # an enum or a mapping: TrainingArguments checks it
         options: tuple[Any, ...] = tuple(named[part] for part in parts)
     else:

@@ -26,7 +26,7 @@ from lora_tune.tasks import find_task
 from lora_tune.training import make_arguments, train_adapter
 
 
-def run(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], None]) -> Path:
+def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], None]) -> Path:
     """Train a recipe's adapter and compare it with its base on the same test rows.
 
     Args:
@@ -42,19 +42,19 @@ def run(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], Non
     """
     with drafting(recipe.name, output) as draft:
         task = find_task(recipe.task)
-        arguments = make_arguments(
-            recipe.training, metric=task.metric, checkpoints=draft.checkpoints
-        )
+        arguments = make_arguments(recipe.training, task=task, checkpoints=draft.checkpoints)
         base = find_base(recipe.model)
         targets = find_targets(base, recipe.model, recipe.lora, task)
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
         data = load_data(recipe.data, task, tokenizer)
-        show(data_table(data, recipe.data.source))
+        show(data_table(data, recipe.source_as_written))
 
         seed_everything(arguments.seed)  # covers the head, the adapter and the order of the rows
-        model, head = load_model(
+        model, head, fresh_head = load_model(
             base, recipe.model, task=task, labels=data.labels, tokenizer=tokenizer
         )
+        if recipe.model.quantization is None:  # bitsandbytes places its own
+            model.to(arguments.device)
         collate = make_collator(tokenizer)
         before = evaluate_model(model, data.test, task=task, collate=collate, title="base")
         examples_before = Classifier(model, tokenizer, data.labels).predict(recipe.examples)
@@ -93,14 +93,15 @@ def run(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], Non
                 Example(*row)
                 for row in zip(recipe.examples, examples_before, examples_after, strict=True)
             ],
+            fresh_head=fresh_head,
             caveats=data.caveats,
         )
         card = write_card(recipe, base=base, labels=data.labels, comparison=comparison)
-        environment = describe_environment() | {
+        environment = describe_environment(arguments.device.type) | {
             "seed": arguments.seed,
             "model": base.name,
             "model_revision": base.revision,
-            "data": recipe.data.source,
+            "data": recipe.source_as_written,
             "data_revision": data.commit,
             "data_fingerprint": data.fingerprint(),
             "best_step": history.best_step,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -48,13 +49,15 @@ def drafting(recipe_name: str, output: Path | None) -> Iterator[Draft]:
     Raises:
         ArtifactError: `output` is there and not empty, or cannot be written.
     """
-    draft = _plan(recipe_name, output)
+    final = _resolve_output(output) if output is not None else _next_run(recipe_name)
     try:
-        if draft.folder.exists():  # an earlier run was killed
-            shutil.rmtree(draft.folder)
-        draft.folder.mkdir(parents=True)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own: what another run is writing, or has kept, is left alone.
+        folder = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".incomplete", dir=final.parent)
     except OSError as error:
-        raise ArtifactError(f"{draft.final}: cannot be written: {error.strerror}") from None
+        raise ArtifactError(f"{final}: cannot be written: {error.strerror}") from None
+    os.chmod(folder, 0o755)
+    draft = Draft(Path(folder), final, final.parent / "latest" if output is None else None)
     try:
         yield draft
     except BaseException as error:
@@ -101,25 +104,35 @@ def write_results(
     )
 
 
-def _plan(recipe_name: str, output: Path | None) -> Draft:
-    if output is not None:
-        if output.is_file() or (output.is_dir() and any(output.iterdir())):
-            raise ArtifactError(f"--output {output}: is not empty; name a new or empty directory")
-        return Draft(output.with_name(f".{output.name}.incomplete"), output, None)
+def _resolve_output(output: Path) -> Path:
+    path = output.expanduser().resolve()
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise ArtifactError(f"--output {output}: is not empty; name a new or empty directory")
+    if path == Path.cwd() or path.is_mount():
+        raise ArtifactError(f"--output {output}: cannot be replaced; name a directory inside it")
+    return path
+
+
+def _next_run(recipe_name: str) -> Path:
     runs = RUNS / recipe_name
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
     final, number = runs / time, 2
-    while final.exists():
+    while final.exists() or any(runs.glob(f".{final.name}.*")):
         final, number = runs / f"{time}-{number}", number + 1
-    return Draft(runs / f".{final.name}.incomplete", final, runs / "latest")
+    return final
 
 
 def _publish(draft: Draft) -> None:
     shutil.rmtree(draft.checkpoints, ignore_errors=True)
-    os.replace(draft.folder, draft.final)  # an empty directory there is replaced
+    try:
+        os.replace(draft.folder, draft.final)  # an empty directory there is replaced
+    except OSError as error:
+        raise ArtifactError(
+            f"{draft.final}: the run is complete, but cannot be moved there ({error.strerror}); it "
+            f"is in {draft.folder}"
+        ) from None
     if draft.latest is not None:
-        link = draft.latest.with_name(".latest.new")
-        link.unlink(missing_ok=True)
+        link = draft.folder.with_suffix(".link")
         link.symlink_to(draft.final.name)
         os.replace(link, draft.latest)
 

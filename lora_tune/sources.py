@@ -2,8 +2,9 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ READERS: dict[str, tuple[str, dict[str, object]]] = {
     ".jsonl": ("json", {}),
     ".parquet": ("parquet", {}),
 }
+PART = re.compile(r"-\d+-of-\d+$")
 FORMATS = ", ".join(suffix[1:] for suffix in READERS)
 
 
@@ -36,6 +38,7 @@ class Source:
     name: str
     readers: Mapping[str, Callable[[], "Dataset"]]  # split -> its rows
     commit: str | None = None  # of a Hub dataset
+    files: Mapping[str, Path] = field(default_factory=dict)  # of splits that are one file
 
     def read(self, split: str, *, key: str) -> "Dataset":
         """Read one split.
@@ -63,7 +66,7 @@ def open_source(config: DataConfig) -> Source:
     Raises:
         DataError: it is not there.
     """
-    name, path = config.source, Path(config.source)
+    name, path = config.source, Path(config.source).expanduser()
     if name.startswith(EMBEDDED_PREFIX):
         path = EMBEDDED / name.removeprefix(EMBEDDED_PREFIX)
         if not path.is_dir():
@@ -71,9 +74,12 @@ def open_source(config: DataConfig) -> Source:
             near = did_you_mean(name, names) or f"; there is {', '.join(names)}"
             raise DataError(f"data.source: {name}: no such embedded data{near}")
     if path.is_dir():
-        return Source(name, _folder_readers(path))
+        parts = _folder_parts(path)
+        readers = {split: partial(_read_files, files) for split, files in parts.items()}
+        whole = {split: files[0] for split, files in parts.items() if len(files) == 1}
+        return Source(name, readers, files=whole)
     if path.is_file():
-        return Source(name, {"train": partial(read_file, path)})
+        return Source(name, {"train": partial(read_file, path)}, files={"train": path})
     if path.suffix in READERS or name.startswith((".", "/", "~")) or name.count("/") > 1:
         near = did_you_mean(path.name, _neighbours(path), prefix=f"{path.parent}/")
         raise DataError(
@@ -93,11 +99,11 @@ def read_file(path: Path) -> "Dataset":
     if not path.is_file():
         near = did_you_mean(path.name, _neighbours(path), prefix=f"{path.parent}/")
         raise DataError(f"{path}: no such file (looked from {Path.cwd()}){near}")
-    if path.suffix not in READERS:
+    if path.suffix.lower() not in READERS:
         raise DataError(f"{path}: found a {path.suffix or 'nameless'} file, expected {FORMATS}")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty")
-    reader, options = READERS[path.suffix]
+    reader, options = READERS[path.suffix.lower()]
     try:
         splits = datasets.load_dataset(reader, data_files=str(path), **options)
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
@@ -105,28 +111,38 @@ def read_file(path: Path) -> "Dataset":
     return splits["train"]
 
 
-def _folder_readers(path: Path) -> dict[str, Callable[[], "Dataset"]]:
+def _folder_parts(path: Path) -> dict[str, list[Path]]:
     """One split for each data file: train.csv is `train`, test-00000-of-00002.parquet `test`."""
+    places = [path, path / "data"]  # the latter as in a clone of a Hub dataset
     files: dict[str, list[Path]] = {}
-    for file in sorted(path.glob("*")) + sorted(path.glob("*/*")):
-        if file.suffix in READERS:
-            files.setdefault(file.stem.split("-")[0], []).append(file)
+    for file in sorted(file for place in places for file in place.glob("[!.]*")):
+        if file.suffix.lower() in READERS:
+            split = PART.sub("", file.stem)
+            files.setdefault(split, []).append(file)
+            if split == file.stem and len(files[split]) > 1:
+                raise DataError(
+                    f"data.source: {path}: {' and '.join(map(str, files[split]))} are both the "
+                    f"split {split!r}; keep one"
+                )
     if not files:
         raise DataError(f"data.source: {path}: no data file in this folder, expected {FORMATS}")
-    return {split: partial(_read_files, parts) for split, parts in files.items()}
+    return files
 
 
 def _read_files(paths: list[Path]) -> "Dataset":
     import datasets
 
-    return datasets.concatenate_datasets([read_file(path) for path in paths])
+    try:
+        return datasets.concatenate_datasets([read_file(path) for path in paths])
+    except ValueError as error:
+        raise DataError(f"{paths[0]} and its other parts differ: {_first_line(error)}") from None
 
 
 def _open_hub(config: DataConfig) -> Source:
     import datasets
     import huggingface_hub.constants
 
-    commit = None
+    commit, reason = config.revision, HubUnreachable("the connection broke off")
     try:
         commit = find_commit(
             config.source, kind="dataset", revision=config.revision, error=DataError
@@ -140,7 +156,7 @@ def _open_hub(config: DataConfig) -> Source:
     except ConnectionError:
         raise DataError(reason.explain(config.source, "dataset")) from None
     except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"{config.source}: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{config.source}: {_first_line(error)}") from None
     readers = {name: partial(splits.__getitem__, name) for name in splits}
     return Source(config.source, readers, commit)
 
@@ -182,4 +198,8 @@ def _explain_malformed(path: Path, error: Exception) -> str:
         if start == 2:
             return "found the names of columns, but no rows"
     cause = error.__cause__ or error
-    return (str(cause).strip() or type(cause).__name__).splitlines()[0]
+    return _first_line(cause)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -57,8 +57,8 @@ def comparison_table(comparison: Comparison, device: str) -> str:
         [
             _table(rows, [f"{comparison.test_rows} test rows", "base", "adapted", "difference"]),
             f"{comparison.metric.capitalize()} {comparison.difference:+.3f}, "
-            f"{CONFIDENCE:.0%} interval {low:+.3f} to {high:+.3f} over test rows. "
-            "The base has a fresh head, so it guesses.",
+            f"{CONFIDENCE:.0%} interval {low:+.3f} to {high:+.3f} over test rows."
+            + (" The base has a fresh head, so it guesses." if comparison.fresh_head else ""),
             f"Trained {comparison.trainable_parameters:,} of {comparison.total_parameters:,} "
             f"parameters in {comparison.train_seconds:.0f} s on {device}; adapter "
             f"{comparison.adapter_bytes / 1000:,.0f} kB.",

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lora_tune.data import Data
 from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
+from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import SequenceClassification
 from lora_tune.training_fields import EARLY_STOPPING_FIELDS
 
@@ -32,23 +34,34 @@ class History:
 
 
 def make_arguments(
-    training: dict[str, Any], *, metric: str, checkpoints: Path
+    training: dict[str, Any], *, task: SequenceClassification, checkpoints: Path
 ) -> TrainingArguments:
     """Make the Trainer's arguments from a recipe's `training:` section.
 
     Args:
-        metric: of the task; it chooses the best checkpoint where the recipe names none.
+        task: its metric chooses the best checkpoint where the recipe names none.
         checkpoints: Trainer's own folder.
 
     Raises:
-        RecipeError: TrainingArguments refuses a value or a combination.
+        RecipeError: TrainingArguments refuses a value or a combination, or a tracker is not there.
     """
     fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
-    fields["metric_for_best_model"] = fields["metric_for_best_model"] or metric
+    chosen = fields["metric_for_best_model"] = fields["metric_for_best_model"] or task.metric
+    names = ("loss", *task.metrics)
+    if chosen.removeprefix("eval_") not in names:
+        near = did_you_mean(chosen, names) or f"; there are {', '.join(names)}"
+        raise RecipeError(f"training.metric_for_best_model: {chosen!r} is not measured{near}")
     try:
         arguments = TrainingArguments(output_dir=str(checkpoints), **fields)
-    except (ValueError, TypeError, ImportError) as error:
-        raise RecipeError(f"training: {str(error).splitlines()[0]}") from None
+        for tracker in get_reporting_integration_callbacks(arguments.report_to):
+            tracker()  # each says here whether its package is installed
+    except (ValueError, TypeError, ImportError, RuntimeError) as error:
+        message = str(error).strip().splitlines()[0]
+        keys = [k for k, v in fields.items() if isinstance(v, str) and v and v in message]
+        where = f"training.{keys[0]}" if len(keys) == 1 else "training"
+        raise RecipeError(f"{where}: {message}") from None
+    if training["early_stopping_patience"] is not None and arguments.eval_strategy == "no":
+        raise RecipeError("training.early_stopping_patience: needs an eval_strategy, such as epoch")
     arguments.disable_tqdm = arguments.disable_tqdm or not sys.stderr.isatty()
     arguments.dataloader_pin_memory = arguments.dataloader_pin_memory and find_device() == "cuda"
     return arguments
@@ -79,10 +92,12 @@ def train_adapter(
         )
     start = time.perf_counter()
     trainer.train()
+    # Under bf16 or fp16 it wrapped forward in autocast; evaluation is in fp32 on both sides.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state
     return History(
         evaluations=_evaluations(state.log_history),
-        best_step=state.best_global_step,
+        best_step=state.best_global_step if arguments.load_best_model_at_end else None,
         train_seconds=time.perf_counter() - start,
     )
 

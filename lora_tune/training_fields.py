@@ -25,6 +25,7 @@ REFUSED_FIELDS = {
     "hub_private_repo": "nothing leaves the machine while training",
     "hub_always_push": "nothing leaves the machine while training",
     "hub_revision": "nothing leaves the machine while training",
+    "remove_unused_columns": "the model is given what it takes",
     "resume_from_checkpoint": "every run starts from the base model",
     "do_train": "`train` always trains",
     "do_eval": "evaluation is governed by eval_strategy",

@@ -1,11 +1,14 @@
 """Shared by all tests: no network, a cache of their own, small tokenizers and models."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 # Before any Hugging Face library is imported.
 CACHE = tempfile.mkdtemp(prefix="lora-tune-tests-")
+atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 os.environ["HF_HOME"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 SHOWN_ROWS = 3  # of those at fault
+MOST_CLASSES = 1000  # found in a column; a recipe may name more
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class SequenceClassification:
     auto_class: str = "AutoModelForSequenceClassification"  # in transformers
     peft_task_type: str = "SEQ_CLS"
     metric: str = "accuracy"  # the one that a comparison decides by
+    metrics: tuple[str, ...] = ("accuracy", "macro_f1")  # of `score`, beside the loss
 
     def loss(
         self, logits: "torch.Tensor", labels: "torch.Tensor", *, rows: int, smoothing: float
@@ -52,36 +54,47 @@ class SequenceClassification:
             rows: the training rows.
             column: of the labels.
             names: what the recipe says, if it does.
+
+        Raises:
+            DataError: the column does not look like one of labels.
         """
-        feature = rows.features[column]
         if names is not None:
             return list(names)
-        if hasattr(feature, "names"):  # datasets.ClassLabel
-            return list(feature.names)
-        values = {value for value in rows[column] if value is not None}
-        if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
-            # 0 .. highest, so that a number is its own class.
-            return [str(number) for number in range(max(int(value) for value in values) + 1)]
-        return sorted(str(value) for value in values)
+        own_names = getattr(rows.features[column], "names", None)  # of a datasets.ClassLabel
+        if own_names:
+            return list(own_names)
+        values = {_plain(value) for value in rows[column] if value is not None}
+        if not 1 <= len(values) <= MOST_CLASSES:
+            raise DataError(
+                f"data.label: column {column!r} of train holds {len(values)} distinct values, "
+                f"expected 2 to {MOST_CLASSES} classes; is it the column of the labels?"
+            )
+        numeric = all(isinstance(value, int) for value in values)
+        return [str(value) for value in sorted(values, key=None if numeric else str)]
 
     def number_labels(
-        self, values: Sequence[Any], labels: Sequence[str], *, where: str
+        self, rows: "Dataset", column: str, labels: Sequence[str], *, where: str
     ) -> np.ndarray:
-        """Turn a label column, of names or of class numbers, into class numbers (rows,).
+        """Turn a label column, of names or else of class numbers, into class numbers (rows,).
+
+        A value that is the name of a label, as text, means that label; any other whole number
+        counts the labels from 0.
 
         Args:
-            where: the split and column, for the error.
+            where: the split, for the error.
 
         Raises:
             DataError: a row has no label, or one that is not among the labels.
         """
         numbers = {name: number for number, name in enumerate(labels)}
+        own_names = getattr(rows.features[column], "names", None)
+        values = list(rows[column])
+        if own_names and set(own_names) == set(labels):
+            values = [None if value in (None, -1) else own_names[value] for value in values]
         ids = np.full(len(values), -1)
-        for row, value in enumerate(values):
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            if isinstance(value, (str, bool)):
-                ids[row] = numbers.get(str(value), -1)
+        for row, value in enumerate(map(_plain, values)):
+            if str(value) in numbers and value is not None:
+                ids[row] = numbers[str(value)]
             elif isinstance(value, int) and 0 <= value < len(labels):
                 ids[row] = value
         wrong = np.flatnonzero(ids < 0)
@@ -90,7 +103,16 @@ class SequenceClassification:
             value = values[wrong[0]]
             near = did_you_mean(value, labels) if isinstance(value, str) else ""
             raise DataError(
-                f"{where}: {len(wrong)} of {len(values)} labels are not among "
+                f"{where}: column {column!r}: {len(wrong)} of {len(values)} labels are not among "
                 f"{', '.join(labels)} (or their numbers, from 0): {shown}{near}"
             )
         return ids
+
+
+def _plain(value: Any) -> Any:
+    """A label's value, hashable: 1.0 and True as they are written, lists as text."""
+    if isinstance(value, bool) or value is None:
+        return None if value is None else str(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, (int, str)) else str(value)

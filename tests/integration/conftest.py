@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from lora_tune.recipe_file import load_recipe
-from lora_tune.run import run
+from lora_tune.run import run_recipe as run
 from tests.tiny import make_base, reviews
 
 BASES = ["distilbert-base-uncased", "bert-base-cased", "roberta-base", "gpt2"]

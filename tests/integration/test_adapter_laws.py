@@ -49,7 +49,7 @@ class Parts:
         self.targets = find_targets(self.base, self.config, self.lora, TASK)
         self.tokenizer = load_tokenizer(self.base, self.config, DataConfig(max_length=64))
         torch.manual_seed(seed)
-        self.model, self.head = load_model(
+        self.model, self.head, self.fresh_head = load_model(
             self.base, self.config, task=TASK, labels=LABELS, tokenizer=self.tokenizer
         )
         self.model.eval()
@@ -179,6 +179,30 @@ def test_a_trunk_module_that_the_checkpoint_lacks_is_trained_and_saved(tmp_path)
     assert torch.allclose(parts.logits(loaded.model), before, atol=1e-6)
 
 
+def test_weights_that_lack_a_tensor_of_the_trunk_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    base = make_base(tmp_path / "base", "distilbert-base-uncased")
+    path = base / "model.safetensors"
+    tensors = load_file(path)
+    lost = next(name for name in tensors if "q_lin.weight" in name)
+    del tensors[lost]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"its weights lack .*q_lin.weight"):
+        Parts(base)
+
+
+def test_a_head_that_the_weights_hold_is_not_called_fresh(tmp_path, bases):
+    assert Parts(bases["bert-base-cased"]).fresh_head
+    trained = make_base(
+        tmp_path / "base",
+        "bert-base-cased",
+        auto_class="AutoModelForSequenceClassification",
+        num_labels=3,
+    )
+    assert not Parts(trained).fresh_head
+
+
 def test_head_and_adapter_follow_the_seed(bases):
     def weights(seed):
         parts = Parts(bases["distilbert-base-uncased"], seed=seed)
@@ -272,6 +296,15 @@ def drop_a_label(folder):
     (folder / "labels.json").write_text(json.dumps({"id2label": {"0": "bad", "1": "mixed"}}))
 
 
+def poison(folder):
+    from safetensors.torch import save_file
+
+    path = folder / "adapter_model.safetensors"
+    tensors = load_file(path)
+    tensors["base_model.model.classifier.weight"][0, 0] = torch.nan
+    save_file(tensors, path)
+
+
 def pickle_only(folder):
     (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
 
@@ -279,10 +312,11 @@ def pickle_only(folder):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
+        (poison, "holds NaN or infinite values"),
         (drop_head, "the adapter lacks the tensor base_model.model.pre_classifier"),
         (truncate, "does not fit its base"),
         (forget_labels, "has no labels.json"),
-        (drop_a_label, "does not fit its base"),
+        (drop_a_label, "does not fit its base: size mismatch"),
         (pickle_only, "pickled weights are not loaded"),
     ],
 )

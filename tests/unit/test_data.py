@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 
-import numpy as np
 import pytest
 
 from lora_tune.data import encode, load_data
@@ -123,6 +122,10 @@ def test_truncation_keeps_the_named_end_and_counts_what_was_there(tokenizer, sid
     [
         ([0, 1, 1], None, ["0", "1"]),
         ([1, 0, 1], ["bad", "fine"], ["bad", "fine"]),
+        ([1, 0, 1], ["1", "0"], ["1", "0"]),
+        ([1, 2, 3], ["1", "2", "3"], ["1", "2", "3"]),
+        ([1, 2, 3], None, ["1", "2", "3"]),
+        ([float(i) for i in range(12)], None, [str(i) for i in range(12)]),
         (["b", "a", "b"], None, ["a", "b"]),
         ([True, False, True], None, ["False", "True"]),
         ([0.0, 1.0, 1.0], ["bad", "fine"], ["bad", "fine"]),
@@ -134,10 +137,28 @@ def test_label_columns_of_every_kind(values, names, expected):
     rows = datasets.Dataset.from_dict({"y": values})
     labels = TASK.find_labels(rows, "y", names)
     assert labels == expected
-    numbers = TASK.number_labels(values, labels, where="here")
-    assert np.array_equal(
-        [labels.index(str(v)) if str(v) in labels else v for v in values], numbers
-    )
+    numbers = TASK.number_labels(rows, "y", labels, where="here")
+    written = [str(int(v)) if isinstance(v, float) else str(v) for v in values]
+    assert [labels.index(w) if w in labels else int(w) for w in written] == numbers.tolist()
+
+
+def test_class_labels_keep_their_own_names():
+    import datasets
+
+    features = datasets.Features({"y": datasets.ClassLabel(names=["neg", "pos"])})
+    rows = datasets.Dataset.from_dict({"y": [0, 1, 1]}, features=features)
+    assert TASK.find_labels(rows, "y", None) == ["neg", "pos"]
+    assert TASK.number_labels(rows, "y", ["pos", "neg"], where="").tolist() == [1, 0, 0]
+    assert TASK.number_labels(rows, "y", ["bad", "good"], where="").tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("values", [[None, None], list(range(2000))])
+def test_a_column_that_is_not_of_labels_is_refused(values):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"y": values})
+    with pytest.raises(DataError, match="distinct values"):
+        TASK.find_labels(rows, "y", None)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +175,12 @@ def test_label_columns_of_every_kind(values, names, expected):
         ),
         ({"test": SplitConfig(split="train2")}, "has no split 'train2'; did you mean train?"),
         ({"test": SplitConfig(file="nope.csv")}, "nope.csv: no such file"),
+        ({"test": SplitConfig(split="train")}, "data.test: 120 of its 120 rows are rows of train"),
+        ({"validation": SplitConfig(split="test")}, "data.test: 30 of its 30 rows are rows of va"),
+        (
+            {"validation": SplitConfig(file="train.jsonl")},
+            "data.validation: 120 of its 120 rows are rows of train too",
+        ),
     ],
 )
 def test_wrong_data_gets_one_line(folder, tokenizer, changes, words):

@@ -50,7 +50,7 @@ def interrupt_after_a_checkpoint(output):
 def test_a_failed_run_keeps_its_checkpoints_and_says_where(tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         interrupt_after_a_checkpoint(tmp_path / "out")
-    (checkpoint,) = tmp_path.glob(".*/checkpoints/checkpoint-3")
+    (checkpoint,) = tmp_path.glob(".out.*.incomplete/checkpoints/checkpoint-3")
     assert str(checkpoint.parent) in caught.value.__notes__[0]
     assert not (tmp_path / "out").exists()
 
@@ -59,3 +59,28 @@ def test_checkpoints_are_no_part_of_a_complete_run(tmp_path):
     with drafting("mine", tmp_path / "out") as draft:
         (draft.checkpoints / "checkpoint-3").mkdir(parents=True)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_two_runs_at_once_do_not_touch_each_other(tmp_path):
+    with drafting("mine", None) as first, drafting("mine", None) as second:
+        assert first.folder != second.folder
+        (first.folder / "file").write_text("first")
+        (second.folder / "file").write_text("second")
+    assert (first.final / "file").read_text() == "first"
+    assert (second.final / "file").read_text() == "second"
+
+
+@pytest.mark.parametrize("output", [".", "/"])
+def test_a_directory_that_cannot_be_replaced_is_refused_at_once(tmp_path, output):
+    from pathlib import Path
+
+    with pytest.raises(ArtifactError), drafting("mine", Path(output)):
+        pass
+
+
+def test_an_output_that_is_a_link_to_an_empty_directory(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    with drafting("mine", tmp_path / "link") as draft:
+        (draft.folder / "file").write_text("x")
+    assert (tmp_path / "real" / "file").read_text() == "x"

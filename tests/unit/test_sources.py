@@ -57,9 +57,13 @@ def test_a_folder_has_a_split_for_each_file(tmp_path):
     for name in ("train-00000-of-00002", "train-00001-of-00002", "test"):
         (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": name}) + "\n")
     (tmp_path / "notes.txt").write_text("not data")
+    for stray in (".ipynb_checkpoints/train.jsonl", "backup/test.jsonl"):
+        (tmp_path / stray).parent.mkdir()
+        (tmp_path / stray).write_text('{"text": "stray"}\n')
     source = open_source(DataConfig(source=str(tmp_path)))
     assert sorted(source.readers) == ["test", "train"]
     assert len(source.read("train", key="data.train")) == 2
+    assert len(source.read("test", key="data.test")) == 1
     with pytest.raises(DataError, match=r"has no split 'tets'; did you mean test\?; it has test"):
         source.read("tets", key="data.test")
 
