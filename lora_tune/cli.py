@@ -78,7 +78,7 @@ def _train(options: argparse.Namespace) -> None:
     _prepare()
     from lora_tune.run import run_recipe
 
-    folder = run_recipe(recipe, output=options.output, show=_show)
+    folder = run_recipe(recipe, output=options.output, show=_show_part)
     _show(f"Adapter: {folder / 'adapter'}")
 
 
@@ -121,9 +121,14 @@ def _prepare() -> None:
     quiet_libraries()
 
 
+def _show_part(text: str) -> None:
+    """Print a part of a longer output, tables set off by a blank line."""
+    _show(f"{text}\n" if "\n" in text else text)
+
+
 def _show(text: str) -> None:
     try:
-        print(text, end="\n\n" if "\n" in text else "\n", flush=True)
+        print(text, flush=True)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; the run goes on
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 

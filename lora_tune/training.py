@@ -46,6 +46,8 @@ def make_arguments(
         RecipeError: TrainingArguments refuses a value or a combination, or a tracker is not there.
     """
     fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
+    if find_device() == "cpu":
+        fields["use_cpu"] = True  # else bf16 is refused where there is no accelerator
     chosen = fields["metric_for_best_model"] = fields["metric_for_best_model"] or task.metric
     names = ("loss", *task.metrics)
     if chosen.removeprefix("eval_") not in names:
@@ -57,7 +59,9 @@ def make_arguments(
             tracker()  # each says here whether its package is installed
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         message = str(error).strip().splitlines()[0]
-        keys = [k for k, v in fields.items() if isinstance(v, str) and v and v in message]
+        # An enum's message begins with the value; a tracker's holds its name.
+        keys = [k for k, v in fields.items() if v and message.startswith((f"{v} ", f"'{v}' "))]
+        keys = keys or (["report_to"] if "report_to" in message or "Callback" in message else [])
         where = f"training.{keys[0]}" if len(keys) == 1 else "training"
         raise RecipeError(f"{where}: {message}") from None
     if training["early_stopping_patience"] is not None and arguments.eval_strategy == "no":

@@ -17,10 +17,10 @@ def test_a_real_decoder_on_real_tweets(shared, tmp_path, capsys):
     ]
     assert main(["train", "gpt2_tweets_lora", *words, "--output", str(tmp_path / "run")]) == 0
     capsys.readouterr()
-    history = [json.loads(line) for line in (tmp_path / "run" / "history.jsonl").open()]
+    history = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     comparison = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert comparison["adapted"]["loss"] < comparison["base"]["loss"]
-    assert history[-1]["step"] == math.ceil(270 / 4)  # four rows a step
+    assert json.loads(history[-1])["step"] == math.ceil(270 / 4)  # four rows a step
     assert main(["predict", str(tmp_path / "run" / "adapter"), "--text", "Great flight!"]) == 0
     assert "neutral" in capsys.readouterr().out
 

@@ -118,7 +118,7 @@ def test_a_diverged_loss_is_said_and_nothing_is_published(run_tiny, monkeypatch)
     ("override", "words"),
     [
         ("training.eval_strategy=epok", "training.eval_strategy: epok is not a valid"),
-        ("training.lr_scheduler_type=linearr", "training.lr_scheduler_type: 'linearr' is not a "),
+        ("training.lr_scheduler_type=linearr", "training.lr_scheduler_type: linearr is not a "),
         ("training.metric_for_best_model=acuracy", "is not measured; did you mean accuracy?"),
         ("training.report_to=wandb", "training.report_to: WandbCallback requires wandb"),
         ("training.seed=-1", "training.seed must be 0 to 4294967295, got -1"),
@@ -195,7 +195,7 @@ def test_what_is_shown_before_training(run_tiny):
 def test_a_bf16_run_is_judged_as_its_adapter_will_be_used(run_tiny, rows):
     """Autocast is for training: base, adapted and reloaded model all answer in fp32."""
     folder = run_tiny(training={"bf16": True})
-    texts = [json.loads(line)["text"] for line in (rows / "test.jsonl").open()]
+    texts = [row["text"] for row in read_lines(rows / "test.jsonl")]
     recorded = read_lines(folder / "predictions.jsonl")
     for row, prediction in zip(
         recorded, load_adapter(folder / "adapter").predict(texts), strict=True
