@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
-LABELS_FILE = "labels.json"  # keyword arguments for from_pretrained
+LABELS_FILE = "labels.json"  # their names, in the order of their numbers
 
 
 @dataclass(frozen=True)
@@ -167,11 +167,7 @@ def save_adapter(
     # Resized embeddings are not trained, and a new pad token's row is never attended to.
     model.save_pretrained(folder, save_embedding_layers=False)
     tokenizer.save_pretrained(folder)
-    names = {
-        "id2label": {str(number): label for number, label in enumerate(labels)},
-        "label2id": {label: number for number, label in enumerate(labels)},
-    }
-    text = json.dumps(names, indent=2, ensure_ascii=False)
+    text = json.dumps(list(labels), ensure_ascii=False)
     (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
     weights = folder / WEIGHTS_FILE
     weights.chmod((folder / CONFIG_FILE).stat().st_mode)  # safetensors leaves it to its owner alone
@@ -203,10 +199,9 @@ def read_adapter_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     config, names = contents
     if not isinstance(config, dict) or not isinstance(config.get("base_model_name_or_path"), str):
         raise ArtifactError(f"{folder / CONFIG_FILE}: damaged: it names no base model")
-    try:
-        return config, [names["id2label"][str(i)] for i in range(len(names["id2label"]))]
-    except (KeyError, TypeError):
-        raise ArtifactError(f"{folder / LABELS_FILE}: damaged: no id2label from 0 up") from None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ArtifactError(f"{folder / LABELS_FILE}: damaged: expected a list of label names")
+    return config, names
 
 
 def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":

@@ -19,9 +19,9 @@ from transformers import AutoTokenizer
 
 adapter = "PATH-OR-REPO"  # a clone of this directory
 tokenizer = AutoTokenizer.from_pretrained(adapter)
-names = json.load(open(f"{adapter}/%s"))
+labels = json.load(open(f"{adapter}/%s"))
 model = AutoPeftModelForSequenceClassification.from_pretrained(
-    adapter, pad_token_id=tokenizer.pad_token_id, **names
+    adapter, id2label=dict(enumerate(labels)), pad_token_id=tokenizer.pad_token_id
 )
 ```"""
 

@@ -293,7 +293,7 @@ def forget_labels(folder):
 
 
 def drop_a_label(folder):
-    (folder / "labels.json").write_text(json.dumps({"id2label": {"0": "bad", "1": "mixed"}}))
+    (folder / "labels.json").write_text(json.dumps(["bad", "mixed"]))
 
 
 def poison(folder):
