@@ -120,6 +120,11 @@ def count_parameters(model: "PeftModel") -> tuple[int, int]:
     return trainable, everything - spare
 
 
+def is_untouched(model: "PeftModel") -> bool:
+    """Whether every B is still zero, as in a fresh adapter: training changed nothing."""
+    return not any(p.any() for name, p in model.named_parameters() if ".lora_B." in name)
+
+
 def describe_adapter(model: "PeftModel") -> list[AdaptedModules]:
     """List what is trained by module name: adapted modules first, then the head's."""
     from peft.utils import ModulesToSaveWrapper

@@ -74,6 +74,8 @@ def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison:
             "",
             LOADING % LABELS_FILE,
             "",
+            f"This takes {_code(base.name)} from the Hub, or from its cache.",
+            "",
         ]
     )
 

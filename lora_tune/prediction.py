@@ -53,9 +53,7 @@ class Classifier:
         """
         if not texts:
             return []
-        for row, text in enumerate(texts):
-            if not isinstance(text, str) or not text.strip():
-                raise DataError(f"row {row} (rows count from 0): found {text!r}, expected text")
+        _check_texts(texts, "texts")
         columns, _ = encode(texts, self.tokenizer, self.tokenizer.model_max_length)
         logits = predict_logits(
             self.model,
@@ -105,7 +103,7 @@ def read_texts(path: Path, column: str) -> list[str]:
     """Read the texts of a csv, tsv, json, jsonl or parquet file.
 
     Raises:
-        DataError: the file or its column is not there.
+        DataError: the file or its column is not there, or a row holds no text.
     """
     rows = read_file(path)
     if column not in rows.column_names:
@@ -114,7 +112,9 @@ def read_texts(path: Path, column: str) -> list[str]:
             f"{path}: has no column {column!r}{near}; it has {', '.join(rows.column_names)}; "
             "name it with --column"
         )
-    return list(rows[column])
+    texts = list(rows[column])
+    _check_texts(texts, f"{path}: column {column!r}")
+    return texts
 
 
 def check_output(path: Path, given: Path | None) -> None:
@@ -144,3 +144,11 @@ def write_predictions(path: Path, texts: Sequence[str], predictions: Sequence[Pr
             writer.writerows(rows)
         else:
             file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _check_texts(texts: Sequence[object], where: str) -> None:
+    for row, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            empty = text is None or isinstance(text, str)
+            found = "nothing" if empty else f"{text!r}"
+            raise DataError(f"{where}, row {row} (rows count from 0): found {found}, expected text")

@@ -8,6 +8,7 @@ from lora_tune.adapter import (
     count_parameters,
     describe_adapter,
     find_targets,
+    is_untouched,
     save_adapter,
 )
 from lora_tune.base import find_base
@@ -24,6 +25,8 @@ from lora_tune.run_directory import drafting, write_results
 from lora_tune.tables import adapter_table, comparison_table, data_table, examples_table
 from lora_tune.tasks import find_task
 from lora_tune.training import make_arguments, train_adapter
+
+UNTOUCHED = "Training changed nothing: the adapter is as fresh. Give it more steps, or less warmup."
 
 
 def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], None]) -> Path:
@@ -94,7 +97,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
                 for row in zip(recipe.examples, examples_before, examples_after, strict=True)
             ],
             fresh_head=fresh_head,
-            caveats=data.caveats,
+            caveats=data.caveats + ([UNTOUCHED] if is_untouched(adapted) else []),
         )
         card = write_card(recipe, base=base, labels=data.labels, comparison=comparison)
         environment = describe_environment(arguments.device.type) | {

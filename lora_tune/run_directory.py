@@ -65,6 +65,8 @@ def drafting(recipe_name: str, output: Path | None) -> Iterator[Draft]:
             error.add_note(f"The last checkpoints are in {draft.checkpoints}")
         else:
             shutil.rmtree(draft.folder, ignore_errors=True)
+            if output is None and not any(draft.folder.parent.iterdir()):
+                draft.folder.parent.rmdir()
         raise
     _publish(draft)
 

@@ -238,3 +238,10 @@ def test_labels_cannot_break_out_of_the_card(run_tiny, rows, tmp_path):
     card = (folder / "adapter" / "README.md").read_text()
     assert "<script>" not in card
     assert "&#96;&lt;script&gt;x" in card
+
+
+def test_a_training_that_changes_nothing_says_so(run_tiny, plain):
+    assert json.loads((plain / "comparison.json").read_text())["caveats"] == []
+    idle = run_tiny(training={"max_steps": 1, "warmup_steps": 1})  # its one step has rate 0
+    (caveat,) = json.loads((idle / "comparison.json").read_text())["caveats"]
+    assert caveat.startswith("Training changed nothing")
