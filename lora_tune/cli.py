@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lora_tune.errors import LoraTuneError, RecipeError
 
-DONE, BUG, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
+DONE, USER_FAULT, INTERRUPTED = 0, 2, 130  # 1, with a traceback, is a bug of ours
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -19,3 +19,8 @@ class ModelError(LoraTuneError):
 
 class ArtifactError(LoraTuneError):
     """An adapter or run directory is missing, incomplete, or in the way."""
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, cut to the one line that a message of ours has room for."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

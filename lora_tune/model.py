@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.base import CONFIG_FILE, Base
-from lora_tune.errors import ModelError
+from lora_tune.errors import ModelError, first_line
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import SequenceClassification
 
@@ -41,7 +41,7 @@ def load_config(base: Base) -> "PreTrainedConfig":
     try:
         return AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:
-        raise ModelError(f"{base.name}: {CONFIG_FILE}: {_first_line(error)}") from None
+        raise ModelError(f"{base.name}: {CONFIG_FILE}: {first_line(error)}") from None
 
 
 def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTrainedTokenizerBase":
@@ -55,7 +55,7 @@ def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTra
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, ImportError) as error:
-        raise ModelError(f"{base.name}: no usable tokenizer: {_first_line(error)}") from None
+        raise ModelError(f"{base.name}: no usable tokenizer: {first_line(error)}") from None
     if not tokenizer.is_fast:
         raise ModelError(f"{base.name}: its tokenizer has no fast version (tokenizer.json)")
     positions = getattr(load_config(base).get_text_config(), "max_position_embeddings", None)
@@ -114,7 +114,7 @@ def load_model(
             quantization_config=_quantization(config, head),
         )
     except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
-        raise ModelError(f"{base.name}: its weights do not load: {_first_line(error)}") from None
+        raise ModelError(f"{base.name}: its weights do not load: {first_line(error)}") from None
     missing = sorted(info["missing_keys"])
     wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
     if wrong:
@@ -159,7 +159,7 @@ def build_meta_model(
         with torch.device("meta"):
             model = getattr(transformers, task.auto_class).from_config(model_config)
     except ValueError as error:
-        raise ModelError(f"{base.name}: {_first_line(error)}") from None
+        raise ModelError(f"{base.name}: {first_line(error)}") from None
     return model, head_modules(model)
 
 
@@ -219,7 +219,3 @@ def _safetensors_error() -> type[Exception]:
     from safetensors import SafetensorError
 
     return SafetensorError
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from lora_tune.errors import RecipeError
+from lora_tune.errors import RecipeError, first_line
 from lora_tune.recipe import Recipe, Sections
 from lora_tune.suggestions import did_you_mean
 from lora_tune.training_fields import REFUSED_FIELDS, training_fields
@@ -96,7 +96,7 @@ def _read(path: Path) -> DictConfig:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
         raise RecipeError(f"{path}:{line} {error.problem or error.context}") from None
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path}: {_first_line(error)}") from None
+        raise RecipeError(f"{path}: {first_line(error)}") from None
     if not isinstance(config, DictConfig):
         raise RecipeError(f"{path}: found a list, expected a mapping of recipe keys")
     return config
@@ -110,7 +110,7 @@ def _parse(overrides: Sequence[str], faults: list[str]) -> Iterator[tuple[str, D
         try:
             yield COMMAND_LINE, OmegaConf.from_dotlist([override])
         except (OmegaConfBaseException, yaml.YAMLError) as error:
-            faults.append(f"{COMMAND_LINE}: {override}: {_first_line(error)}")
+            faults.append(f"{COMMAND_LINE}: {override}: {first_line(error)}")
 
 
 def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -173,7 +173,7 @@ def _resolved_fault(merged: DictConfig, key: str) -> str | None:
     except MissingMandatoryValue:
         return f" is required: give it in the recipe, or as {key}=... on the command line"
     except OmegaConfBaseException as error:
-        return f": {_first_line(error)}"
+        return f": {first_line(error)}"
     fault = _value_fault(value, _hint(key))
     if fault and OmegaConf.is_interpolation(*_parent(merged, key)):
         fault = f"what its interpolation stands for is not {fault.partition('expected ')[2]}"
@@ -238,7 +238,3 @@ def _name(option: Any) -> str:
 def _show(value: Any) -> str:
     kind = "null" if value is None else KINDS.get(type(value), type(value).__name__)
     return "null" if value is None else f"{value!r} ({kind})"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_tune.errors import DataError
+from lora_tune.errors import DataError, first_line
 from lora_tune.hub import HubUnreachable, find_commit
 from lora_tune.recipe import DataConfig
 from lora_tune.suggestions import did_you_mean
@@ -135,7 +135,7 @@ def _read_files(paths: list[Path]) -> "Dataset":
     try:
         return datasets.concatenate_datasets([read_file(path) for path in paths])
     except ValueError as error:
-        raise DataError(f"{paths[0]} and its other parts differ: {_first_line(error)}") from None
+        raise DataError(f"{paths[0]} and its other parts differ: {first_line(error)}") from None
 
 
 def _open_hub(config: DataConfig) -> Source:
@@ -156,7 +156,7 @@ def _open_hub(config: DataConfig) -> Source:
     except ConnectionError:
         raise DataError(reason.explain(config.source, "dataset")) from None
     except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"{config.source}: {_first_line(error)}") from None
+        raise DataError(f"{config.source}: {first_line(error)}") from None
     readers = {name: partial(splits.__getitem__, name) for name in splits}
     return Source(config.source, readers, commit)
 
@@ -198,8 +198,4 @@ def _explain_malformed(path: Path, error: Exception) -> str:
         if start == 2:
             return "found the names of columns, but no rows"
     cause = error.__cause__ or error
-    return _first_line(cause)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return first_line(cause)
