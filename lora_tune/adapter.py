@@ -4,23 +4,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from lora_tune.base import Base
-from lora_tune.errors import ArtifactError, ModelError
-from lora_tune.model import build_meta_model
-from lora_tune.recipe import LoraConfig, ModelConfig
-from lora_tune.suggestions import did_you_mean
+from lora_tune.errors import ArtifactError, first_line
+from lora_tune.manifest import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
+from lora_tune.recipe import LoraConfig
 from lora_tune.tasks import SequenceClassification
 
 if TYPE_CHECKING:
     import torch
-    from peft import PeftModel
+    from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-CONFIG_FILE = "adapter_config.json"
-WEIGHTS_FILE = "adapter_model.safetensors"
-LABELS_FILE = "labels.json"  # their names, in the order of their numbers
+Combination = Literal["linear", "ties", "dare_linear", "dare_ties"]
 
 
 @dataclass(frozen=True)
@@ -31,56 +28,6 @@ class AdaptedModules:
     kind: str  # adapter, or head
     layers: int  # modules of that name
     parameters: int  # trained
-
-
-def find_targets(
-    base: Base, config: ModelConfig, lora: LoraConfig, task: SequenceClassification
-) -> list[str]:
-    """Resolve `lora.target_modules` against a base's modules, before any weights are loaded.
-
-    Returns:
-        Module names for PEFT; each ends the path of at least one layer of the trunk.
-
-    Raises:
-        ModelError: a name matches no layer that LoRA can adapt.
-    """
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    model, head = build_meta_model(base, config, task=task, labels=("0", "1"))
-    trunk = {
-        path: module
-        for path, module in model.named_modules()
-        if path and not any(path == name or path.startswith(f"{name}.") for name in head)
-    }
-    linear = (torch.nn.Linear, Conv1D)
-    layers = {path for path, module in trunk.items() if isinstance(module, linear)}
-    width = max(min(trunk[path].weight.shape) for path in layers)
-    if lora.rank > width:
-        raise ModelError(
-            f"lora.rank: {lora.rank} is above {width}, the full rank of {base.name}'s widest layer"
-        )
-    if lora.target_modules == "all-linear":
-        leaves = {_leaf(path) for path in layers}
-        # A number, or a name that other modules bear too, says too little: give the whole path.
-        vague = {leaf for leaf in leaves if leaf.isdigit() or not _matches(leaf, trunk) <= layers}
-        return sorted((leaves - vague) | {path for path in layers if _leaf(path) in vague})
-    adaptable = (*linear, torch.nn.Embedding, torch.nn.Conv1d, torch.nn.Conv2d)
-    faults = []
-    for name in lora.target_modules:
-        matched = _matches(name, trunk)
-        if any(isinstance(trunk[path], adaptable) for path in matched):
-            continue
-        inside = {layer for layer in layers if any(layer.startswith(f"{m}.") for m in matched)}
-        names = sorted({_leaf(path) for path in inside or layers})
-        if matched:
-            fault = f"{name!r} is a {type(trunk[min(matched)]).__name__}, which LoRA cannot adapt"
-        else:
-            fault = f"{name!r} matches no module of {base.name}{did_you_mean(name, names)}"
-        faults.append(f"lora.target_modules: {fault}; its layers are {', '.join(names)}")
-    if faults:
-        raise ModelError("\n".join(faults))
-    return sorted(set(lora.target_modules))
 
 
 def attach_adapter(
@@ -96,7 +43,6 @@ def attach_adapter(
     Source: Hu et al. 2021, arXiv 2106.09685, section 4.1.
     """
     import peft
-    from transformers.pytorch_utils import Conv1D
 
     if getattr(model, "is_quantized", False):
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -107,7 +53,7 @@ def attach_adapter(
         lora_dropout=lora.dropout,
         target_modules=list(targets),
         modules_to_save=list(head),
-        fan_in_fan_out=any(isinstance(module, Conv1D) for module in model.modules()),
+        fan_in_fan_out=_has_conv1d(model),
     )
     return peft.get_peft_model(model, config)
 
@@ -143,12 +89,11 @@ def describe_adapter(model: "PeftModel") -> list[AdaptedModules]:
     ]
 
 
-def saved_shapes(model: "PeftModel") -> "dict[str, torch.Size]":
-    """Name the tensors that `save_adapter` writes, with their shapes; works on the meta device."""
+def adapter_tensors(model: "PeftModel") -> "dict[str, torch.Tensor]":
+    """Name the tensors that `save_adapter` writes; works on the meta device."""
     import peft
 
-    tensors = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
-    return {name: tensor.shape for name, tensor in tensors.items()}
+    return peft.get_peft_model_state_dict(model, save_embedding_layers=False)
 
 
 def save_adapter(
@@ -179,60 +124,27 @@ def save_adapter(
     return weights.stat().st_size
 
 
-def read_adapter_config(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read an adapter directory's PEFT configuration and label names.
-
-    Raises:
-        ArtifactError: it is not a complete adapter directory.
-    """
-    if not folder.is_dir():
-        raise ArtifactError(f"{folder}: no such adapter directory (looked from {Path.cwd()})")
-    if (folder / "adapter" / CONFIG_FILE).is_file():
-        raise ArtifactError(f"{folder}: this is a run directory; its adapter is {folder}/adapter")
-    contents = []
-    for name in (CONFIG_FILE, LABELS_FILE):
-        try:
-            contents.append(json.loads((folder / name).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise ArtifactError(
-                f"{folder}: has no {name}, so it is no adapter directory of lora_tune"
-            ) from None
-        except ValueError as error:
-            raise ArtifactError(f"{folder / name}: damaged: {error}") from None
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise ArtifactError(f"{folder}: has no {WEIGHTS_FILE}; pickled weights are not loaded")
-    config, names = contents
-    if not isinstance(config, dict) or not isinstance(config.get("base_model_name_or_path"), str):
-        raise ArtifactError(f"{folder / CONFIG_FILE}: damaged: it names no base model")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ArtifactError(f"{folder / LABELS_FILE}: damaged: expected a list of label names")
-    return config, names
-
-
 def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":
-    """Put a saved adapter and its head onto a base model, for inference.
+    """Put a saved adapter and its head onto its base model, for inference.
 
     Raises:
-        ArtifactError: the weights are damaged, or not those of this base model.
+        ArtifactError: the weights do not fit this base model.
     """
     import peft
     from safetensors import SafetensorError, safe_open
 
     path = folder / WEIGHTS_FILE
     try:
-        adapted = peft.PeftModel.from_pretrained(model, str(folder))
+        adapted = peft.PeftModel.from_pretrained(model, folder, config=_read_config(model, folder))
         with safe_open(path, framework="pt") as file:
             found = set(file.keys())
-            broken = {name for name in found if not file.get_tensor(name).isfinite().all()}
     except KeyError as error:
         raise ArtifactError(f"{path}: the adapter lacks the tensor {error.args[0]}") from None
     except (SafetensorError, RuntimeError, ValueError, OSError) as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        told = next((line for line in lines if line.startswith("size mismatch")), lines[0])
+        told = next((line for line in lines if line.startswith("size mismatch")), first_line(error))
         raise ArtifactError(f"{path}: does not fit its base: {told}") from None
-    if broken:
-        raise ArtifactError(f"{path}: damaged: {min(broken)} holds NaN or infinite values")
-    expected = set(saved_shapes(adapted))
+    expected = set(adapter_tensors(adapted))
     if found != expected:
         tensor = min(expected ^ found)
         what = "lacks" if tensor in expected else "has no place for"
@@ -240,12 +152,108 @@ def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     return adapted.eval()
 
 
+def combine_adapters(
+    model: "PreTrainedModel",
+    folders: Sequence[Path],
+    *,
+    weights: Sequence[float],
+    combination: Combination,
+    density: float,
+) -> "PeftModel":
+    """Put several adapters of one base together into one, for inference.
+
+    `linear` adds up their changes of each weight, exactly; `ties`, `dare_linear` and `dare_ties`
+    work on the factors A and B. Heads are averaged by the weights.
+
+    Source: PEFT, LoraModel.add_weighted_adapter; TIES: Yadav et al. 2023, arXiv 2306.01708; DARE:
+    Yu et al. 2023, arXiv 2311.03099.
+
+    Args:
+        density: the share of values that TIES and DARE keep, above 0 and at most 1.
+
+    Raises:
+        ArtifactError: PEFT cannot combine them so.
+    """
+    import peft
+    from peft.utils import ModulesToSaveWrapper
+
+    names = [f"adapter_{number}" for number in range(len(folders))]
+    config = _read_config(model, folders[0])
+    adapted = peft.PeftModel.from_pretrained(model, folders[0], names[0], config=config)
+    for name, folder in zip(names[1:], folders[1:], strict=True):
+        adapted.load_adapter(folder, name, config=_read_config(model, folder))
+    for wrapper in adapted.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            _average_heads(wrapper, names, weights)
+    try:
+        adapted.add_weighted_adapter(
+            names,
+            list(weights),
+            "combined",
+            # PEFT's own `linear` adds up A and B apart, so that their product is no sum.
+            combination_type="cat" if combination == "linear" else combination,
+            density=density,
+        )
+    except ValueError as error:
+        raise ArtifactError(f"--combine {combination}: {first_line(error)}") from None
+    for wrapper in adapted.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            wrapper.modules_to_save["combined"] = wrapper.modules_to_save[names[0]]
+    adapted.set_adapter("combined")
+    return adapted.eval()
+
+
+def merge_adapter(adapted: "PeftModel") -> "PreTrainedModel":
+    """Add an adapter's changes to its base's weights; a plain model is left.
+
+    Raises:
+        ArtifactError: a merged weight is NaN or infinite.
+    """
+    try:
+        return adapted.merge_and_unload(safe_merge=True)
+    except ValueError as error:
+        raise ArtifactError(first_line(error)) from None
+
+
+def detach_adapter(adapted: "PeftModel") -> "PreTrainedModel":
+    """Take an adapter off its base again."""
+    return adapted.unload()
+
+
+def _average_heads(
+    wrapper: "torch.nn.Module", names: Sequence[str], weights: Sequence[float]
+) -> None:
+    """Leave the first adapter's copy of a head's module, with the weighted mean of all."""
+    import torch
+
+    heads = wrapper.modules_to_save
+    with torch.no_grad():
+        for parts in zip(*(heads[name].parameters() for name in names), strict=True):
+            mean = sum(w * part for w, part in zip(weights, parts, strict=True)) / sum(weights)
+            parts[0].copy_(mean)
+    for name in names[1:]:
+        del heads[name]
+
+
+def _read_config(model: "PreTrainedModel", folder: Path) -> "PeftConfig":
+    """Read an adapter's configuration, for a base that may have been quantised or be so no more."""
+    import peft
+
+    config = peft.PeftConfig.from_pretrained(folder)
+    config.fan_in_fan_out = _has_conv1d(model)
+    config.inference_mode = True
+    return config
+
+
+def _has_conv1d(model: "PreTrainedModel") -> bool:
+    """Whether layers keep their weights as (in, out), as GPT-2's do; quantised, they do not."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(isinstance(module, Conv1D) for module in model.modules())
+
+
 def _leaf(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _matches(name: str, trunk: dict[str, "torch.nn.Module"]) -> set[str]:
-    return {path for path in trunk if path == name or path.endswith(f".{name}")}
 
 
 def _trainable(module: "torch.nn.Module") -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_tune.errors import ModelError
-from lora_tune.hub import HubUnreachable, find_commit
+from lora_tune.hub import fetch_files
 from lora_tune.recipe import ModelConfig
 from lora_tune.suggestions import did_you_mean
 
@@ -49,6 +49,11 @@ class Base:
     folder: Path
     revision: str | None  # Hub commit
 
+    @property
+    def is_local(self) -> bool:
+        """Whether others cannot find it under its name."""
+        return Path(self.name).is_absolute()
+
 
 def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
     """Find a base model's files: a folder, an installed model package, or the Hub.
@@ -62,7 +67,7 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
     base = _find_folder(config) or _find_package(config, weights) or _find_on_hub(config, weights)
     if not (base.folder / CONFIG_FILE).is_file():
         raise ModelError(f"{config.name}: no {CONFIG_FILE} in {base.folder}, so it is no model")
-    if weights and not any(base.folder.glob("model*.safetensors")):
+    if weights and not weights_files(base.folder):
         pickles = sorted(path.name for path in base.folder.glob("*.bin"))
         found = f"found {', '.join(pickles)}, a pickle" if pickles else "found no weights"
         raise ModelError(
@@ -70,6 +75,11 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
             "with transformers' save_pretrained has it"
         )
     return base
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """List a base model's weights files: one, or its shards."""
+    return sorted(folder.glob("model*.safetensors"))
 
 
 def _find_folder(config: ModelConfig) -> Base | None:
@@ -104,27 +114,13 @@ def _find_package(config: ModelConfig, weights: bool) -> Base | None:
 
 
 def _find_on_hub(config: ModelConfig, weights: bool) -> Base:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
-
-    wanted = SMALL_FILES + (WEIGHTS_FILES if weights else [])
-    try:
-        commit = find_commit(config.name, kind="model", revision=config.revision, error=ModelError)
-    except HubUnreachable as reason:
-        try:
-            folder = snapshot_download(
-                config.name, revision=config.revision, local_files_only=True, allow_patterns=wanted
-            )
-        except LocalEntryNotFoundError:
-            package = MODEL_PACKAGES.get(config.name)
-            install = f"; or pip install 'lora-tune[{package.extra}]'" if package else ""
-            raise ModelError(reason.explain(config.name, "model") + install) from None
-        return Base(config.name, Path(folder), Path(folder).name)
-    try:
-        folder = snapshot_download(config.name, revision=commit, allow_patterns=wanted)
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        raise ModelError(
-            f"{config.name}: the download broke off ({error}); run the same command "
-            "again to go on with it"
-        ) from None
-    return Base(config.name, Path(folder), commit)
+    package = MODEL_PACKAGES.get(config.name)
+    folder, commit = fetch_files(
+        config.name,
+        kind="model",
+        revision=config.revision,
+        files=SMALL_FILES + (WEIGHTS_FILES if weights else []),
+        error=ModelError,
+        advice=f"; or pip install 'lora-tune[{package.extra}]'" if package else "",
+    )
+    return Base(config.name, folder, commit)

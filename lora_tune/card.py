@@ -1,85 +1,163 @@
-"""The model card of an adapter: what it is, what it scored, how to load it."""
+"""The card of an adapter or a merged model: what it is, what it scored, how to load it."""
 
 import html
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import yaml
 from tabulate import tabulate
 
-from lora_tune.adapter import LABELS_FILE
 from lora_tune.base import Base
-from lora_tune.comparison import CONFIDENCE, Comparison
+from lora_tune.comparison import CONFIDENCE, Comparison, Cost
+from lora_tune.manifest import Manifest
 from lora_tune.recipe import Recipe
+from lora_tune.sources import EMBEDDED_PREFIX
 
+if TYPE_CHECKING:
+    from lora_tune.merging import Parity
+
+REPOSITORY = "PATH-OR-REPO"  # `push` puts the repository's name in its place
 LOADING = """```python
-import json
 from peft import AutoPeftModelForSequenceClassification
 from transformers import AutoTokenizer
-
-adapter = "PATH-OR-REPO"  # a clone of this directory
-tokenizer = AutoTokenizer.from_pretrained(adapter)
-labels = json.load(open(f"{adapter}/%s"))
+labels = %s
+tokenizer = AutoTokenizer.from_pretrained("%s")
 model = AutoPeftModelForSequenceClassification.from_pretrained(
-    adapter, id2label=dict(enumerate(labels)), pad_token_id=tokenizer.pad_token_id
-)
+    "%s", id2label=dict(enumerate(labels)), pad_token_id=tokenizer.pad_token_id)
 ```"""
+PIPELINE_TAG = "text-classification"
 
 
-def write_card(recipe: Recipe, *, base: Base, labels: Sequence[str], comparison: Comparison) -> str:
-    """Write a model card in Markdown, with the metadata that the Hub reads."""
-    metadata = {
-        "base_model": base.name,
-        "library_name": "peft",
-        "pipeline_tag": "text-classification",
-        "tags": ["lora"],
-    }
+def write_card(
+    recipe: Recipe,
+    *,
+    base: Base,
+    labels: Sequence[str],
+    comparison: Comparison,
+    cost: Cost,
+) -> str:
+    """Write an adapter's card in Markdown, with the metadata that the Hub reads."""
     low, high = comparison.difference_interval
-    metrics = [
+    lora, training = recipe.lora, recipe.training
+    fresh = " The base has a fresh head, so it guesses." if comparison.fresh_head else ""
+    scores = [
         [name, f"{comparison.base[name]:.4f}", f"{comparison.adapted[name]:.4f}"]
         for name in comparison.base
     ]
-    lora = recipe.lora
-    fresh = "; the base has a fresh head" if comparison.fresh_head else ""
+    settings: list[list[object]] = [
+        ["rank", lora.rank],
+        ["alpha", f"{lora.alpha:g}"],
+        ["dropout", f"{lora.dropout:g}"],
+        ["target modules", _code(json.dumps(lora.target_modules))],
+        ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
+        ["total parameters", f"{cost.total_parameters:,}"],
+        ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
+        ["base while training", recipe.model.quantization or "not quantised"],
+        ["learning rate", f"{training['learning_rate']:g}"],
+        ["epochs, at most", f"{training['num_train_epochs']:g}"],
+        ["seed", training["seed"]],
+    ]
+    where = "a local folder, which others must have too" if base.is_local else "on the Hub"
+    named = ", ".join(map(_code, labels))
     return "\n".join(
         [
             "---",
-            yaml.safe_dump(metadata, sort_keys=True).strip(),
+            _metadata(recipe, base, comparison),
             "---",
             f"# {html.escape(recipe.name)}",
             "",
             f"A LoRA adapter for {_code(base.name)}, trained on {_code(recipe.source_as_written)} "
-            f"to tell {', '.join(map(_code, labels))} apart.",
+            f"to tell {named} apart. Made with lora_tune.",
             "",
             "## Base against adapted",
             "",
-            tabulate(
-                metrics, ["metric", "base", "adapted"], tablefmt="github", disable_numparse=True
-            ),
+            _table(scores, ["metric", "base", "adapted"]),
             "",
-            f"On the same {comparison.test_rows} test rows, which neither was trained or selected "
-            f"on{fresh}. Difference in {comparison.metric}: "
-            f"{comparison.difference:+.4f}, {CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
+            f"On the same {comparison.test_rows} test rows, on which nothing was trained or "
+            f"selected.{fresh} Difference in {comparison.metric}: {comparison.difference:+.4f}, "
+            f"{CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
             "",
-            *comparison.caveats,
-            "",
-            "## Adapter",
-            "",
-            f"Rank {lora.rank}, alpha {lora.alpha:g}, dropout {lora.dropout:g}, "
-            f"target modules {_code(json.dumps(lora.target_modules))}: "
-            f"{comparison.trainable_parameters:,} trainable of "
-            f"{comparison.total_parameters:,} parameters, head included.",
+            *(html.escape(caveat) for caveat in comparison.caveats),
             "",
             "## Loading",
             "",
-            LOADING % LABELS_FILE,
+            LOADING % (_literal(labels), REPOSITORY, REPOSITORY),
             "",
-            f"This takes {_code(base.name)} from the Hub, or from its cache.",
+            f"The base, {_code(base.name)}, is {where}. Or, labels and all: "
+            f'`lora-tune predict {REPOSITORY} --text "..."`, which first checks every file '
+            "against `manifest.json`.",
+            "",
+            "## Adapter",
+            "",
+            _table(settings, ["setting", "value"]),
+            "",
+            "## Intended use and limits",
+            "",
+            f"For texts like those it was trained on, up to {recipe.data.max_length} tokens; "
+            f"longer ones are cut on the {recipe.data.truncation_side}. Every text gets one of "
+            f"{named}, also where none fits. The figures above hold for the test rows; on other "
+            "texts they may be worse. What the base model learnt, its bias included, is still in "
+            "it, and its licence applies.",
             "",
         ]
     )
 
 
+def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
+    """Write the card of a merged model."""
+    report = [[name.replace("_", " "), value] for name, value in vars(parity).items()]
+    rows = [[name, _code(str(value))] for name, value in report if value is not None]
+    return "\n".join(
+        [
+            f"# {html.escape(manifest.recipe_name)}, merged",
+            "",
+            f"{_code(manifest.base.name)} with LoRA merged into its weights, to tell "
+            f"{', '.join(map(_code, manifest.labels))} apart. A plain transformers model.",
+            "",
+            _table(rows, ["against the adapter unmerged", ""]),
+            "",
+        ]
+    )
+
+
+def _metadata(recipe: Recipe, base: Base, comparison: Comparison) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    source = recipe.source_as_written
+    is_hub = not source.startswith(EMBEDDED_PREFIX) and source.count("/") == 1
+    results = [
+        EvalResult(
+            task_type=PIPELINE_TAG,
+            dataset_type=source if is_hub else "local",
+            dataset_name=source,
+            dataset_split=(recipe.data.test.split or "test") if is_hub else None,
+            metric_type=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in comparison.adapted.items()
+    ]
+    data = ModelCardData(
+        base_model=None if base.is_local else base.name,  # the Hub refuses a path
+        library_name="peft",
+        pipeline_tag=PIPELINE_TAG,
+        tags=["lora", "lora_tune"],
+        model_name=recipe.name,
+        eval_results=results,
+    )
+    return str(data.to_yaml())
+
+
+def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+
+
 def _code(text: str) -> str:
     """Text from data or recipes as Markdown code, which it cannot leave."""
-    return f"<code>{html.escape(' '.join(text.split())).replace('`', '&#96;')}</code>"
+    escaped = html.escape(" ".join(text.split()))
+    return f"<code>{escaped.replace('`', '&#96;').replace('|', '&#124;')}</code>"
+
+
+def _literal(labels: Sequence[str]) -> str:
+    """Label names as a Python list that cannot end the code around it."""
+    text = json.dumps(list(labels))
+    return text.replace("`", "\\u0060").replace("<", "\\u003c")

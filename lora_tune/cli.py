@@ -4,12 +4,17 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from lora_tune.errors import LoraTuneError, RecipeError
+from lora_tune.errors import DataError, LoraTuneError, RecipeError
+from lora_tune.redaction import redact
 
-DONE, USER_FAULT, INTERRUPTED = 0, 2, 130  # 1, with a traceback, is a bug of ours
+DONE, BUG, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
+DTYPES = ("float32", "bfloat16", "float16")
+COMBINATIONS = ("linear", "ties", "dare_linear", "dare_ties")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         _complain(error, "Interrupted: nothing was published")
         return INTERRUPTED
+    except Exception:  # noqa: BLE001  a bug: its traceback, without the secrets in it
+        print(redact(traceback.format_exc()), file=sys.stderr)
+        return BUG
     return DONE
 
 
@@ -44,17 +52,73 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("overrides", metavar="key=value", nargs="*", help="such as lora.rank=16")
     train.add_argument("--output", metavar="DIR", type=Path, help="the run directory")
     predict = _verb(verbs, "predict", _predict, "label names and probabilities for texts")
-    predict.add_argument("adapter", metavar="ADAPTER", type=Path, help="an adapter directory")
+    _adapter(predict)
     given = predict.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", metavar="T", nargs="+", help="texts")
-    given.add_argument("--input", metavar="FILE", type=Path, help="csv, tsv, json(l) or parquet")
-    predict.add_argument("--column", metavar="NAME", default="text", help="of texts in the input")
-    predict.add_argument("--output", metavar="FILE", type=Path, help="csv or jsonl")
+    given.add_argument(
+        "--input",
+        metavar="FILE",
+        help="txt, csv, tsv, jsonl, json or parquet; - for standard input",
+    )
+    predict.add_argument("--column", metavar="NAME", help="of texts in the input (default: text)")
+    predict.add_argument("--format", help="of the input (default: by its suffix; txt from -)")
+    predict.add_argument(
+        "--output", metavar="FILE", help="csv or jsonl; - for standard output, as jsonl"
+    )
+    evaluate = _verb(verbs, "evaluate", _evaluate, "compare a saved adapter with its base again")
+    _adapter(evaluate)
+    _data(evaluate)
+    evaluate.add_argument("--output", metavar="FILE", type=Path, help="the comparison, as json")
+    merge = _verb(verbs, "merge", _merge, "merge adapters into their base: a plain model")
+    _adapter(merge, nargs="+")
+    _data(merge)
+    merge.add_argument("--output", metavar="DIR", type=Path, required=True, help="of the model")
+    merge.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights")
+    merge.add_argument(
+        "--combine", choices=COMBINATIONS, default="linear", help="several adapters (PEFT's names)"
+    )
+    merge.add_argument("--weights", metavar="W", nargs="+", type=float, help="one for each adapter")
+    merge.add_argument(
+        "--density", metavar="D", type=_share, default=0.5, help="kept by ties and dare"
+    )
+    merge.add_argument("--force", action="store_true", help="write it however far it is off")
+    push = _verb(verbs, "push", _push, "send an adapter to the Hub")
+    _adapter(push, base=False)
+    push.add_argument("repository", metavar="REPO_ID", help="owner/name")
+    push.add_argument("--private", action="store_true", help="where the repository is new")
+    push.add_argument("--revision", metavar="BRANCH", help="made where needed (default: main)")
+    push.add_argument("--dry-run", action="store_true", help="show what would go up, send nothing")
     params = _verb(verbs, "params", _params, "count what recipes train, without their weights")
     params.add_argument(
         "recipes", metavar="RECIPE", nargs="+", help="names or paths; key=value too"
     )
     return parser
+
+
+def _adapter(
+    parser: argparse.ArgumentParser, *, nargs: str | None = None, base: bool = True
+) -> None:
+    parser.add_argument(
+        "adapter",
+        metavar="ADAPTER",
+        nargs=nargs,
+        help="a directory, or a Hub id, owner/name[@revision]",
+    )
+    if base:
+        parser.add_argument("--base", metavar="PLACE", help="of the base, if it has moved")
+
+
+def _data(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--data", metavar="FILE", type=Path, help="labelled rows (default: the run's test rows)"
+    )
+
+
+def _share(word: str) -> float:
+    share = float(word)
+    if not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {word}")
+    return share
 
 
 def _verb(
@@ -84,18 +148,81 @@ def _train(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     _prepare()
-    from lora_tune.prediction import check_output, load_adapter, read_texts, write_predictions
+    from lora_tune.classifier import load_adapter
+    from lora_tune.prediction import (
+        check_output,
+        describe_faults,
+        make_rows,
+        predict_rows,
+        read_rows,
+        writing_rows,
+    )
     from lora_tune.tables import prediction_table
 
     if options.output:
         check_output(options.output, options.input)
-    texts = options.text or read_texts(options.input, options.column)
-    classifier = load_adapter(options.adapter)
-    predictions = classifier.predict(texts, title="predict")
-    if options.output:
-        write_predictions(options.output, texts, predictions)
+    if options.text:
+        rows = make_rows(options.text)
     else:
-        _show(prediction_table(texts, predictions))
+        rows = read_rows(options.input, options.column or "text", options.format)
+    classifier = load_adapter(options.adapter, base=options.base)
+    if options.output:
+        with writing_rows(options.output, rows, classifier.labels) as write:
+            predict_rows(classifier, rows, write)
+    else:
+        answers: list[Any] = []
+        predict_rows(classifier, rows, lambda *answer: answers.append(answer))
+        _show(prediction_table(answers, classifier.labels))
+    faults = describe_faults(options.input or "--text", rows)
+    if faults:
+        raise DataError(faults)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    _prepare()
+    from lora_tune.assessment import assess_adapter, write_comparison
+    from lora_tune.tables import comparison_table
+
+    comparison = assess_adapter(options.adapter, data=options.data, base=options.base, show=_show)
+    _show(comparison_table(comparison))
+    if options.output:
+        write_comparison(options.output, comparison)
+
+
+def _merge(options: argparse.Namespace) -> None:
+    _prepare()
+    from lora_tune.merging import merge_adapters
+    from lora_tune.tables import parity_table
+
+    folder = merge_adapters(
+        options.adapter,
+        output=options.output,
+        data=options.data,
+        base=options.base,
+        dtype=options.dtype,
+        combination=options.combine,
+        weights=options.weights,
+        density=options.density,
+        force=options.force,
+        show=lambda parity: _show_part(parity_table(parity)),
+    )
+    _show(f"Model: {folder}")
+
+
+def _push(options: argparse.Namespace) -> None:
+    _prepare()
+    from lora_tune.shipping import pack_adapter, push_shipment
+    from lora_tune.tables import shipment_table
+
+    shipment = pack_adapter(options.adapter, options.repository)
+    _show_part(shipment_table(shipment))
+    if options.dry_run:
+        _show("Dry run: nothing was sent.")
+        return
+    url = push_shipment(shipment, private=options.private, revision=options.revision)
+    _show(f"Pushed: {url}")
+    at = f"@{options.revision}" if options.revision else ""
+    _show(f'Use it: lora-tune predict {shipment.repository}{at} --text "..."')
 
 
 def _params(options: argparse.Namespace) -> None:
@@ -128,10 +255,11 @@ def _show_part(text: str) -> None:
 
 def _show(text: str) -> None:
     try:
-        print(text, flush=True)
+        print(redact(text), flush=True)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; the run goes on
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
 
 
 def _complain(error: BaseException, message: str | None = None) -> None:
-    print(message or error, *getattr(error, "__notes__", []), sep="\n", file=sys.stderr)
+    lines = [message or str(error), *getattr(error, "__notes__", [])]
+    print(redact("\n".join(lines)), file=sys.stderr)

@@ -1,14 +1,41 @@
 """Base against adapted model on the same test rows: how much better, and how sure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from lora_tune.classifier import Prediction
 from lora_tune.evaluation import Evaluation
-from lora_tune.prediction import Prediction
+from lora_tune.tasks import SequenceClassification
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Base and adapted model on the same test rows."""
+
+    task: str
+    metric: str  # of difference
+    test_rows: int
+    base: dict[str, float]  # metrics
+    adapted: dict[str, float]
+    difference: float  # adapted - base
+    difference_interval: tuple[float, float]  # CONFIDENCE, over test rows
+    fresh_head: bool  # the base's head is random, so the base guesses
+    caveats: list[str]  # what a reader of the numbers must know
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an adapter took to train, and what it takes to keep."""
+
+    trainable_parameters: int
+    total_parameters: int
+    adapter_bytes: int  # of the weights file
+    train_seconds: float
 
 
 @dataclass(frozen=True)
@@ -20,24 +47,27 @@ class Example:
     adapted: Prediction
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Base and adapted model on the same test rows; written to comparison.json."""
-
-    task: str
-    metric: str  # of difference
-    test_rows: int
-    base: dict[str, float]  # metrics
-    adapted: dict[str, float]
-    difference: float  # adapted - base
-    difference_interval: tuple[float, float]  # CONFIDENCE, over test rows
-    trainable_parameters: int
-    total_parameters: int
-    adapter_bytes: int  # of the weights file
-    train_seconds: float
-    examples: list[Example]
-    fresh_head: bool  # the base's head is random, so the base guesses
-    caveats: list[str]  # what a reader of the numbers must know
+def compare(
+    base: Evaluation,
+    adapted: Evaluation,
+    labels: np.ndarray,
+    *,
+    task: SequenceClassification,
+    fresh_head: bool,
+    caveats: Sequence[str],
+) -> Comparison:
+    """Compare two evaluations of the same rows; labels (rows,) are class numbers."""
+    return Comparison(
+        task=task.name,
+        metric=task.metric,
+        test_rows=len(labels),
+        base=base.metrics,
+        adapted=adapted.metrics,
+        difference=adapted.metrics[task.metric] - base.metrics[task.metric],
+        difference_interval=accuracy_interval(base, adapted, labels),
+        fresh_head=fresh_head,
+        caveats=list(caveats),
+    )
 
 
 def accuracy_interval(

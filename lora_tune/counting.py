@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lora_tune.adapter import attach_adapter, count_parameters, find_targets, saved_shapes
+from lora_tune.adapter import adapter_tensors, attach_adapter, count_parameters
 from lora_tune.base import find_base
 from lora_tune.errors import RecipeError
 from lora_tune.model import build_meta_model, load_tokenizer
 from lora_tune.recipe import Recipe
+from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def count_recipe(recipe: Recipe) -> ParameterCount:
     targets = find_targets(base, recipe.model, recipe.lora, task)
     adapted = attach_adapter(model, recipe.lora, targets=targets, head=head, task=task)
     trainable, total = count_parameters(adapted)
-    shapes = saved_shapes(adapted)
+    shapes = {name: tensor.shape for name, tensor in adapter_tensors(adapted).items()}
     adapter = sum(shape.numel() for name, shape in shapes.items() if ".lora_" in name)
     return ParameterCount(
         recipe=recipe.name,

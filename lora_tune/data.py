@@ -100,7 +100,13 @@ def load_data(
         if split.file or split.split or not split.fraction:
             raw[name] = _read_split(name, split, config, source)
     labels = task.find_labels(raw["train"], config.label, config.labels)
-    rows = {"train": _label_rows("train", raw["train"], config, task, labels, source)}
+
+    def label_rows(name: str) -> Rows:
+        origin = _find_origin(name, getattr(config, name), config, source)
+        where = f"data.{name}"
+        return _label_rows(name, raw[name], config, task, labels, origin=origin, where=where)
+
+    rows = {"train": label_rows("train")}
     if len(np.unique(rows["train"].labels)) < 2:
         raise DataError(
             f"data.train: all {len(rows['train'].texts)} rows are labelled "
@@ -108,7 +114,7 @@ def load_data(
             "sorted by label, draw at random with data.train.samples"
         )
     for name in raw.keys() - rows.keys():
-        rows[name] = _label_rows(name, raw[name], config, task, labels, source)
+        rows[name] = label_rows(name)
     # Carved after sampling, test first, so that naming validation changes no test row.
     for name in ("test", "validation"):
         if name not in rows:
@@ -155,6 +161,34 @@ def encode(
     return columns, np.array(counts)
 
 
+def load_file(
+    path: Path,
+    config: DataConfig,
+    task: SequenceClassification,
+    *,
+    labels: list[str],
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Split:
+    """Read, label and tokenise the rows of one file, with a recipe's columns.
+
+    Raises:
+        DataError: the file, a column, a label or a row is not as it should be.
+    """
+    raw = _number_rows(read_file(path), config, where=str(path))
+    rows = _label_rows(
+        "data", raw, config, task, labels, origin=str(path.resolve()), where=str(path)
+    )
+    return _tokenise(rows, tokenizer, config)
+
+
+def text_fault(text: object) -> str | None:
+    """Say what is wrong with what should be a text, or None."""
+    if isinstance(text, str) and text.strip():
+        return None
+    found = "nothing" if text is None or isinstance(text, str) else repr(text)
+    return f"found {found}, expected text"
+
+
 def _check_disjoint(rows: dict[str, Rows]) -> None:
     """Refuse a row that stands in two splits: nothing is trained or selected on test rows."""
     taken: dict[tuple[str, int], str] = {}
@@ -195,15 +229,7 @@ def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Sourc
         rows = read_file(Path(_find_origin(name, split, config, source)))
     else:
         rows = source.read(split.split or name, key=key)
-    for column_key in ("text", "label"):
-        column = getattr(config, column_key)
-        if column not in rows.column_names:
-            near = did_you_mean(column, rows.column_names)
-            raise DataError(
-                f"data.{column_key}: {key} has no column {column!r}{near}; it has "
-                f"{', '.join(rows.column_names)}"
-            )
-    rows = rows.add_column(ROW, np.arange(len(rows)))
+    rows = _number_rows(rows, config, where=key)
     if split.shards is not None:
         rows = rows.shard(num_shards=split.shards, index=split.shard)
     if split.samples is not None:
@@ -218,25 +244,38 @@ def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Sourc
     return rows
 
 
+def _number_rows(rows: "Dataset", config: DataConfig, *, where: str) -> "Dataset":
+    """Add a column for the rows' places, once the columns that the recipe names are there."""
+    for key in ("text", "label"):
+        column = getattr(config, key)
+        if column not in rows.column_names:
+            near = did_you_mean(column, rows.column_names)
+            raise DataError(
+                f"data.{key}: {where} has no column {column!r}{near}; it has "
+                f"{', '.join(rows.column_names)}"
+            )
+    return rows.add_column(ROW, np.arange(len(rows)))
+
+
 def _label_rows(
     name: str,
     raw: "Dataset",
     config: DataConfig,
     task: SequenceClassification,
     labels: list[str],
-    source: Source,
+    *,
+    origin: str,
+    where: str,
 ) -> Rows:
     places = list(raw[ROW])
     texts = list(raw[config.text])
     for place, text in zip(places, texts, strict=True):
-        if not isinstance(text, str) or not text.strip():
-            found = "nothing" if text is None or isinstance(text, str) else repr(text)
+        fault = text_fault(text)
+        if fault:
             raise DataError(
-                f"data.{name}: column {config.text!r}, row {place} (rows count from 0): found "
-                f"{found}, expected text"
+                f"{where}: column {config.text!r}, row {place} (rows count from 0): {fault}"
             )
-    numbers = task.number_labels(raw, config.label, labels, where=f"data.{name}")
-    origin = _find_origin(name, getattr(config, name), config, source)
+    numbers = task.number_labels(raw, config.label, labels, where=where)
     return Rows(name, origin, places, texts, numbers)
 
 

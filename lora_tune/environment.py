@@ -7,6 +7,8 @@ import platform
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.simplefilter("ignore")
     import datasets
+    import huggingface_hub
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -56,8 +59,22 @@ def quiet_libraries() -> None:
     datasets.logging.set_verbosity(logging.CRITICAL)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+        huggingface_hub.utils.disable_progress_bars()
     for name in ("bitsandbytes", "huggingface_hub", "httpx", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep transformers from reporting what a caller reports in words of its own."""
+    import transformers
+
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
 
 
 def seed_everything(seed: int) -> None:
@@ -83,13 +100,18 @@ def describe_environment(device: str) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     return {
         "python": platform.python_version(),
-        "versions": {name: version for name in LIBRARIES if (version := _version(name))},
+        "versions": library_versions(),
         "platform": platform.platform(),
         "device": device,
         "device_name": name,
         "threads": torch.get_num_threads(),
         "git": _git_state(),
     }
+
+
+def library_versions() -> dict[str, str]:
+    """Tell the versions of the libraries that a result depends on."""
+    return {name: version for name in LIBRARIES if (version := _version(name))}
 
 
 def _version(name: str) -> str | None:

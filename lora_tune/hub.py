@@ -1,15 +1,18 @@
 """What the Hugging Face Hub holds under a name, asked once and answered within seconds."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from lora_tune.errors import LoraTuneError
+from lora_tune.errors import LoraTuneError, first_line
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "adapter"]
 
 TIMEOUT_SECONDS = 10
 OFFLINE_ADVICE = {
     "model": "offline, give a local folder with model.name=PATH, or run the quickstart recipe",
     "dataset": "offline, give local files with data.source=PATH, or run the quickstart recipe",
+    "adapter": "offline, give an adapter directory",
 }
 
 
@@ -46,7 +49,12 @@ def find_commit(name: str, *, kind: Kind, revision: str | None, error: type[Lora
 
     where = f"{name}: on {constants.ENDPOINT}"
     try:
-        info = HfApi().repo_info(name, repo_type=kind, revision=revision, timeout=TIMEOUT_SECONDS)
+        info = HfApi().repo_info(
+            name,
+            repo_type="dataset" if kind == "dataset" else "model",  # an adapter is one to the Hub
+            revision=revision,
+            timeout=TIMEOUT_SECONDS,
+        )
     except HFValidationError:
         raise error(
             f"{name}: no such file or folder, and not the form of a Hub id (owner/name)"
@@ -67,3 +75,49 @@ def find_commit(name: str, *, kind: Kind, revision: str | None, error: type[Lora
     except (HTTPError, OSError) as fault:
         raise HubUnreachable(f"out of reach: {str(fault) or type(fault).__name__}") from None
     return str(info.sha)
+
+
+def fetch_files(
+    name: str,
+    *,
+    kind: Literal["model", "adapter"],
+    revision: str | None,
+    files: Sequence[str],
+    error: type[LoraTuneError],
+    advice: str = "",
+) -> tuple[Path, str]:
+    """Fetch a model repository's files, or find them in the local cache where the Hub is silent.
+
+    Args:
+        files: names or patterns; nothing else is fetched.
+        advice: what else can be done where neither has them.
+
+    Returns:
+        The folder and its commit.
+
+    Raises:
+        error: there is no such repository, no access to it, or no way to it.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    wanted = list(files)
+    try:
+        find_commit(name, kind=kind, revision=revision, error=error)  # said within seconds
+    except HubUnreachable as reason:
+        try:
+            folder = snapshot_download(
+                name, revision=revision, local_files_only=True, allow_patterns=wanted
+            )
+        except LocalEntryNotFoundError:
+            raise error(reason.explain(name, kind) + advice) from None
+        return Path(folder), Path(folder).name
+    try:
+        # By the revision's own name, so that the cache knows it when the Hub is out of reach.
+        folder = snapshot_download(name, revision=revision, allow_patterns=wanted)
+    except (HfHubHTTPError, HTTPError, OSError) as fault:
+        raise error(
+            f"{name}: the download broke off ({first_line(fault)}); run the same command again to "
+            "go on with it"
+        ) from None
+    return Path(folder), Path(folder).name

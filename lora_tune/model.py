@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.base import CONFIG_FILE, Base
+from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import SequenceClassification
@@ -103,18 +104,24 @@ def load_model(
     with torch.device("meta"):
         head = head_modules(auto_class.from_config(model_config))
     try:
-        model, info = auto_class.from_pretrained(
-            base.folder,
-            config=model_config,
-            dtype=torch.float32,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # of a head for other labels
-            quantization_config=_quantization(config, head),
-        )
+        with quiet_loading():  # what is fresh is told by the caller
+            model, info = auto_class.from_pretrained(
+                base.folder,
+                config=model_config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # of a head for other labels
+                quantization_config=_quantization(config, head),
+            )
     except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
         raise ModelError(f"{base.name}: its weights do not load: {first_line(error)}") from None
+    for module in model.modules():
+        # Else bitsandbytes repacks and rounds 4-bit weights once more, at the first evaluation on
+        # some processors, and training and other machines see other weights.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
     missing = sorted(info["missing_keys"])
     wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
     if wrong:
@@ -131,6 +138,23 @@ def load_model(
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer))
     return model, head, fresh.issuperset(head[:1])
+
+
+def dequantize_into(model: "PreTrainedModel", quantized: "PreTrainedModel") -> None:
+    """Give a model the weights that a quantised copy of it computes with, in full precision."""
+    import torch
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+    from transformers.pytorch_utils import Conv1D
+
+    with torch.no_grad():
+        for path, module in quantized.named_modules():
+            if type(module).__name__ not in ("Linear4bit", "Linear8bitLt"):
+                continue
+            weight = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
+            place = model.get_submodule(path)
+            if isinstance(place, Conv1D):  # it keeps its weights the other way round
+                weight = weight.T
+            place.weight.copy_(weight)
 
 
 def build_meta_model(

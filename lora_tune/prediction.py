@@ -1,154 +1,250 @@
-"""Labels and probabilities for texts, from a model at hand or a saved adapter."""
+"""Rows of a file, good or bad, classified in their order and written out beside what they held."""
 
 import csv
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, Any
 
-from lora_tune.adapter import load_adapter_weights, read_adapter_config
-from lora_tune.base import find_base
-from lora_tune.batching import make_collator
-from lora_tune.data import encode
-from lora_tune.environment import find_device
-from lora_tune.errors import ArtifactError, DataError
-from lora_tune.evaluation import predict_logits
-from lora_tune.metrics import softmax
-from lora_tune.model import load_model
-from lora_tune.recipe import ModelConfig
+from lora_tune.classifier import Classifier, Prediction
+from lora_tune.data import text_fault
+from lora_tune.errors import DataError
 from lora_tune.sources import read_file
 from lora_tune.suggestions import did_you_mean
-from lora_tune.tasks import TASKS
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-    from transformers import PreTrainedTokenizerBase
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a model says of one text."""
-
-    label: str
-    probabilities: dict[str, float]  # of each label
+STREAM = "-"  # standard input or output
+WINDOW_ROWS = 1024  # classified together, batched by length; then written
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+INPUT_FORMATS = ("txt", "csv", "tsv", "jsonl", "json", "parquet")
+OUTPUT_FORMATS = ("csv", "jsonl")
+SHOWN_FAULTS = 20
+LONGEST_CELL = 2**31 - 1  # characters; the module's own limit of 2**17 is less than a long text
+KEPT_AS = "input."  # before the name of an input column that an output column bears too
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A model that classifies texts, with everything it needs to do so."""
+class InputRow:
+    """A row as it was read: its text, or why it has none."""
 
-    model: "Module"
-    tokenizer: "PreTrainedTokenizerBase"  # truncates to its model_max_length
-    labels: list[str]
-
-    def predict(self, texts: Sequence[str], *, title: str = "") -> list[Prediction]:
-        """Classify texts, one prediction each, in their order.
-
-        Args:
-            title: of a progress bar; empty for none.
-
-        Raises:
-            DataError: a text is empty.
-        """
-        if not texts:
-            return []
-        _check_texts(texts, "texts")
-        columns, _ = encode(texts, self.tokenizer, self.tokenizer.model_max_length)
-        logits = predict_logits(
-            self.model,
-            columns,
-            collate=make_collator(self.tokenizer),
-            title=title,
-        )
-        return [
-            Prediction(
-                self.labels[row.argmax()], dict(zip(self.labels, map(float, row), strict=True))
-            )
-            for row in softmax(logits)
-        ]
+    number: int  # from 0
+    columns: Mapping[str, Any]
+    text: str = ""
+    fault: str | None = None
 
 
-def load_adapter(folder: Path) -> Classifier:
-    """Load an adapter directory and the base model it names, for inference.
+WriteRow = Callable[[InputRow, Prediction | None], None]
+
+
+def make_rows(texts: Sequence[str]) -> list[InputRow]:
+    """Make rows of texts alone."""
+    return [_row(number, {"text": text}, text) for number, text in enumerate(texts)]
+
+
+def read_rows(source: str, column: str, form: str | None = None) -> list[InputRow]:
+    """Read the rows of a file, or of standard input.
+
+    Args:
+        source: a path, or `-`.
+        column: of the texts; a txt file holds a text in each line, and no columns.
+        form: one of INPUT_FORMATS; None for the path's suffix, or txt from standard input.
 
     Raises:
-        ArtifactError: the adapter is damaged or incomplete.
-        ModelError: its base model cannot be found.
+        DataError: the file or its column is not there, or nothing in it can be read.
     """
-    from transformers import AutoTokenizer
-
-    config, labels = read_adapter_config(folder)
-    tasks = {task.peft_task_type: task for task in TASKS.values()}
-    task_type = config.get("task_type")
-    if task_type not in tasks:
-        raise ArtifactError(
-            f"{folder}: its task_type is {task_type!r}, expected {', '.join(tasks)}"
-        )
-    task = tasks[task_type]
-    model_config = ModelConfig(
-        name=config["base_model_name_or_path"], revision=config.get("revision")
-    )
-    base = find_base(model_config)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError, AttributeError, TypeError) as error:
-        line = str(error).splitlines()[0]
-        raise ArtifactError(f"{folder}: its tokenizer is damaged: {line}") from None
-    model, _, _ = load_model(base, model_config, task=task, labels=labels, tokenizer=tokenizer)
-    return Classifier(load_adapter_weights(model, folder).to(find_device()), tokenizer, labels)
-
-
-def read_texts(path: Path, column: str) -> list[str]:
-    """Read the texts of a csv, tsv, json, jsonl or parquet file.
-
-    Raises:
-        DataError: the file or its column is not there, or a row holds no text.
-    """
-    rows = read_file(path)
-    if column not in rows.column_names:
-        near = did_you_mean(column, rows.column_names)
+    path = Path(source)
+    form = form or ("txt" if source == STREAM else path.suffix.removeprefix(".").lower())
+    if form not in INPUT_FORMATS:
         raise DataError(
-            f"{path}: has no column {column!r}{near}; it has {', '.join(rows.column_names)}; "
-            "name it with --column"
+            f"{source}: found a {form or 'nameless'} file, expected {', '.join(INPUT_FORMATS)}; "
+            "say which it is with --format"
         )
-    texts = list(rows[column])
-    _check_texts(texts, f"{path}: column {column!r}")
-    return texts
+    if form in ("json", "parquet"):
+        if source == STREAM:
+            raise DataError(f"--format {form}: cannot be read from standard input; give a file")
+        rows = list(_read_table(path, column))
+    else:
+        with _open_text(source) as file:
+            if form == "txt":
+                rows = make_rows([line.rstrip("\r\n") for line in file])
+            elif form == "jsonl":
+                rows = list(_read_jsonl(file, column, source))
+            else:
+                rows = list(_read_delimited(file, column, source, DELIMITERS[form]))
+    if not rows:
+        raise DataError(f"{source}: holds no rows")
+    return rows
 
 
-def check_output(path: Path, given: Path | None) -> None:
+def predict_rows(classifier: Classifier, rows: Sequence[InputRow], write: WriteRow) -> None:
+    """Classify rows, and hand each on with its prediction, in order and as soon as can be.
+
+    Args:
+        write: takes every row; its prediction is None where the row is bad.
+    """
+    from tqdm import tqdm
+
+    with tqdm(total=len(rows), desc="predict", unit="row", disable=None, leave=False) as bar:
+        for start in range(0, len(rows), WINDOW_ROWS):
+            window = rows[start : start + WINDOW_ROWS]
+            predictions = iter(classifier.predict([r.text for r in window if r.fault is None]))
+            for row in window:
+                write(row, next(predictions) if row.fault is None else None)
+            bar.update(len(window))
+
+
+def describe_faults(source: str, rows: Sequence[InputRow]) -> str:
+    """Name the bad rows, the first of them one by one; empty where there are none."""
+    bad = [row for row in rows if row.fault is not None]
+    if not bad:
+        return ""
+    lines = [f"{source}: row {r.number} (rows count from 0): {r.fault}" for r in bad[:SHOWN_FAULTS]]
+    if len(bad) > SHOWN_FAULTS:
+        lines.append(f"... and {len(bad) - SHOWN_FAULTS} more")
+    lines.append(f"{len(bad)} of {len(rows)} rows were not classified; their label is left empty")
+    return "\n".join(lines)
+
+
+def check_output(output: str, source: str | None) -> None:
     """Refuse a place where predictions cannot be written, before they are made.
 
     Raises:
         DataError: it is no csv or jsonl file, lies in no folder, or is the input itself.
     """
-    if path.suffix not in (".csv", ".jsonl"):
-        raise DataError(f"--output {path}: expected a .csv or .jsonl file")
+    path = Path(output)
+    if output == STREAM:
+        return
+    if path.suffix.removeprefix(".") not in OUTPUT_FORMATS:
+        raise DataError(
+            f"--output {path}: expected a .csv or .jsonl file, or - for standard output"
+        )
     if path.is_dir() or not path.parent.is_dir():
         raise DataError(f"--output {path}: expected a file in a folder that is there")
-    if given is not None and given.exists() and path.exists() and path.samefile(given):
+    if source and source != STREAM and path.exists() and path.samefile(source):
         raise DataError(f"--output {path}: is the input; name another file")
 
 
-def write_predictions(path: Path, texts: Sequence[str], predictions: Sequence[Prediction]) -> None:
-    """Write label and probabilities beside each text, as csv or jsonl by the file's suffix."""
-    rows = [
-        {"text": text, "label": p.label, **{f"p_{k}": v for k, v in p.probabilities.items()}}
-        for text, p in zip(texts, predictions, strict=True)
-    ]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        if path.suffix == ".csv":
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+@contextmanager
+def writing_rows(
+    output: str, rows: Sequence[InputRow], labels: Sequence[str]
+) -> Iterator[WriteRow]:
+    """Open a csv or jsonl file, or standard output as jsonl, for rows and their predictions.
+
+    Args:
+        rows: all that will be written; their columns are kept.
+    """
+    names = ["label", *(f"p_{label}" for label in labels)]
+    kept = {name: KEPT_AS + name if name in names else name for row in rows for name in row.columns}
+    with _open_output(output) as file:
+        table = csv.DictWriter(file, [*kept.values(), *names])
+        if output.endswith(".csv"):
+            table.writeheader()
+
+        def write(row: InputRow, prediction: Prediction | None) -> None:
+            cells: dict[str, Any] = {kept[name]: cell for name, cell in row.columns.items()}
+            cells |= dict.fromkeys(names)
+            if prediction is not None:
+                answer = (prediction.label, *prediction.probabilities.values())
+                cells |= zip(names, answer, strict=True)
+            if output.endswith(".csv"):
+                table.writerow(cells)
+            else:
+                file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
+
+        yield write
+
+
+def _read_jsonl(file: IO[str], column: str, source: str) -> Iterator[InputRow]:
+    for number, line in enumerate(file):
+        try:
+            columns = json.loads(line)
+        except json.JSONDecodeError as error:
+            fault = f"not JSON: {error.msg} at column {error.colno}"
+            yield InputRow(number, {column: line.rstrip("\r\n")}, fault=fault)
+            continue
+        if not isinstance(columns, dict):
+            fault = f"found {type(columns).__name__}, expected an object with {column!r}"
+            yield InputRow(number, {column: line.rstrip("\r\n")}, fault=fault)
+        elif column not in columns and number == 0:
+            raise _no_column(source, column, list(columns))
         else:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            yield _row(number, columns, columns.get(column))
 
 
-def _check_texts(texts: Sequence[object], where: str) -> None:
-    for row, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            empty = text is None or isinstance(text, str)
-            found = "nothing" if empty else f"{text!r}"
-            raise DataError(f"{where}, row {row} (rows count from 0): found {found}, expected text")
+def _read_delimited(file: IO[str], column: str, source: str, delimiter: str) -> Iterator[InputRow]:
+    csv.field_size_limit(LONGEST_CELL)
+    table = csv.reader(file, delimiter=delimiter)
+    header = next(table, [])
+    if column not in header:
+        raise _no_column(source, column, header)
+    number = 0
+    while True:
+        line = table.line_num + 1
+        try:
+            cells = next(table)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield InputRow(number, {}, fault=f"line {line}: {error}")
+            number += 1
+            continue
+        if not cells:  # an empty line
+            continue
+        columns = dict(zip(header, cells, strict=False))
+        if len(cells) != len(header):
+            fault = f"line {line}: found {len(cells)} cells, expected {len(header)}"
+            yield InputRow(number, columns, fault=fault)
+        else:
+            yield _row(number, columns, columns[column])
+        number += 1
+
+
+def _read_table(path: Path, column: str) -> Iterator[InputRow]:
+    rows = read_file(path)
+    if column not in rows.column_names:
+        raise _no_column(str(path), column, rows.column_names)
+    for number, columns in enumerate(rows):
+        yield _row(number, columns, columns[column])
+
+
+def _row(number: int, columns: Mapping[str, Any], text: object) -> InputRow:
+    fault = text_fault(text)
+    return InputRow(number, columns, fault=fault) if fault else InputRow(number, columns, str(text))
+
+
+def _no_column(source: str, column: str, names: list[str]) -> DataError:
+    return DataError(
+        f"{source}: has no column {column!r}{did_you_mean(column, names)}; it has "
+        f"{', '.join(names) or 'no columns'}; name it with --column"
+    )
+
+
+@contextmanager
+def _open_text(source: str) -> Iterator[IO[str]]:
+    # What is not UTF-8 becomes a replacement character: the row is kept, and its neighbours too.
+    if source == STREAM:
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        yield sys.stdin
+        return
+    try:
+        with open(source, encoding="utf-8-sig", errors="replace", newline="") as file:
+            yield file
+    except OSError as error:
+        near = did_you_mean(Path(source).name, _neighbours(Path(source)))
+        raise DataError(f"{source}: {error.strerror} (looked from {Path.cwd()}){near}") from None
+
+
+def _neighbours(path: Path) -> list[str]:
+    return [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+
+
+@contextmanager
+def _open_output(output: str) -> Iterator[IO[str]]:
+    if output == STREAM:
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with open(output, "w", newline="", encoding="utf-8") as file:
+        yield file

@@ -5,8 +5,10 @@ OmegaConf is imported on the way.
 """
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, is_dataclass
+from io import StringIO
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -17,6 +19,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from lora_tune.errors import RecipeError, first_line
 from lora_tune.recipe import Recipe, Sections
+from lora_tune.redaction import is_secret, remember_variable
 from lora_tune.suggestions import did_you_mean
 from lora_tune.training_fields import REFUSED_FIELDS, training_fields
 
@@ -24,6 +27,7 @@ PACKAGE = Path(__file__).parent
 # Where a recipe's bare name is looked for: here, in a source checkout, in an installed wheel.
 RECIPE_FOLDERS = (Path("recipes"), PACKAGE.parent / "recipes", PACKAGE / "recipes")
 COMMAND_LINE = "command line"
+ENVIRONMENT_VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 
 
 def recipe_names() -> list[str]:
@@ -60,45 +64,65 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         RecipeError: one line for every fault.
     """
     path = find_recipe(name)
+    return parse_recipe(_read(path), overrides, name=path.stem, where=str(path))
+
+
+def parse_recipe(text: str, overrides: Sequence[str] = (), *, name: str, where: str) -> Recipe:
+    """Parse a recipe's YAML, apply overrides, check every key and value.
+
+    Args:
+        where: it comes from, for the errors.
+
+    Raises:
+        RecipeError: one line for every fault.
+    """
     faults: list[str] = []
     merged = OmegaConf.create(asdict(Sections()))
     origins: dict[str, str] = {}  # dotted key -> where it was set
-    for where, config in [(str(path), _read(path)), *_parse(overrides, faults)]:
+    for origin, config in [(where, _parse_yaml(text, where)), *_parse(overrides, faults)]:
         for key, value in _leaves(OmegaConf.to_container(config)):
             fault = _key_fault(key, value)
             if fault:
-                faults.append(f"{where}: {fault}")
+                faults.append(f"{origin}: {fault}")
             elif value != {} or not is_dataclass(_hint(key)):
-                origins[key] = where
+                origins[key] = origin
                 OmegaConf.update(merged, key, value, force_add=True)
-    for key, _ in _leaves(OmegaConf.to_container(merged)):
+    for key, value in _leaves(OmegaConf.to_container(merged)):
+        faults += [f"{origins[key]}: {fault}" for fault in _secret_faults(key, str(value))]
         fault = _resolved_fault(merged, key)
         if fault:
-            faults.append(f"{origins.get(key, path)}: {key}{fault}")
+            faults.append(f"{origins.get(key, where)}: {key}{fault}")
     if not faults:
         sections = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Sections), merged))
         recipe = Recipe(
             **vars(sections),
-            name=path.stem,
+            name=name,
             source_as_written=dict(_leaves(OmegaConf.to_container(merged)))["data.source"],
             text=OmegaConf.to_yaml(merged),
         )
-        faults = [f"{origins.get(key, path)}: {key} {text}" for key, text in recipe.faults()]
+        faults = [f"{origins.get(key, where)}: {key} {wrong}" for key, wrong in recipe.faults()]
     if faults:
         raise RecipeError("\n".join(dict.fromkeys(faults)))
     return recipe
 
 
-def _read(path: Path) -> DictConfig:
+def _read(path: Path) -> str:
     try:
-        config = OmegaConf.load(path)
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"{path}: {first_line(error)}") from None
+
+
+def _parse_yaml(text: str, where: str) -> DictConfig:
+    try:
+        config = OmegaConf.load(StringIO(text))
     except yaml.MarkedYAMLError as error:
         line = f" line {error.problem_mark.line + 1}:" if error.problem_mark else ""
-        raise RecipeError(f"{path}:{line} {error.problem or error.context}") from None
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path}: {first_line(error)}") from None
+        raise RecipeError(f"{where}:{line} {error.problem or error.context}") from None
+    except (OmegaConfBaseException, yaml.YAMLError, OSError) as error:
+        raise RecipeError(f"{where}: {first_line(error)}") from None
     if not isinstance(config, DictConfig):
-        raise RecipeError(f"{path}: found a list, expected a mapping of recipe keys")
+        raise RecipeError(f"{where}: found a list, expected a mapping of recipe keys")
     return config
 
 
@@ -163,6 +187,15 @@ def _training_key_fault(name: str) -> str | None:
 
 
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def _secret_faults(key: str, value: str) -> Iterator[str]:
+    """Keep what a key reads from the environment out of all output, but for the base's place."""
+    for name in ENVIRONMENT_VARIABLE.findall(value):
+        if not key.startswith("model."):
+            remember_variable(name)
+        elif is_secret(name):
+            yield f"{key} is written into the adapter, so it cannot come from the secret {name}"
 
 
 def _resolved_fault(merged: DictConfig, key: str) -> str | None:

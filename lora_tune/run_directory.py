@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -11,10 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lora_tune.comparison import Comparison
+from lora_tune.comparison import Comparison, Cost, Example
 from lora_tune.data import Data
-from lora_tune.errors import ArtifactError
 from lora_tune.evaluation import Evaluation
+from lora_tune.publishing import make_draft, publish, resolve_output
+from lora_tune.redaction import redact
+from lora_tune.reload import ReloadCheck
 from lora_tune.training import History
 
 RUNS = Path("runs")
@@ -49,15 +50,9 @@ def drafting(recipe_name: str, output: Path | None) -> Iterator[Draft]:
     Raises:
         ArtifactError: `output` is there and not empty, or cannot be written.
     """
-    final = _resolve_output(output) if output is not None else _next_run(recipe_name)
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own: what another run is writing, or has kept, is left alone.
-        folder = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".incomplete", dir=final.parent)
-    except OSError as error:
-        raise ArtifactError(f"{final}: cannot be written: {error.strerror}") from None
-    os.chmod(folder, 0o755)
-    draft = Draft(Path(folder), final, final.parent / "latest" if output is None else None)
+    final = resolve_output(output) if output is not None else _next_run(recipe_name)
+    latest = final.parent / "latest" if output is None else None
+    draft = Draft(make_draft(final), final, latest)
     try:
         yield draft
     except BaseException as error:
@@ -75,18 +70,21 @@ def write_results(
     draft: Draft,
     *,
     recipe_text: str,
-    card: str,
     comparison: Comparison,
+    cost: Cost,
+    reload: ReloadCheck,
+    examples: Sequence[Example],
     data: Data,
     base: Evaluation,
     adapted: Evaluation,
     history: History,
     environment: Mapping[str, Any],
 ) -> None:
-    """Write every file of a run beside the adapter's own, which are there already."""
-    (draft.adapter / "README.md").write_text(card, encoding="utf-8")
-    (draft.folder / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
-    _write_json(draft.folder / "comparison.json", asdict(comparison))
+    """Write every file of a run beside the adapter's directory, without its secrets."""
+    _write_text(draft.folder / "recipe.yaml", recipe_text)
+    compared = asdict(comparison) | asdict(cost)
+    compared |= {"examples": list(map(asdict, examples)), "reload": asdict(reload)}
+    _write_json(draft.folder / "comparison.json", compared)
     _write_json(draft.folder / "environment.json", environment)
     _write_lines(draft.folder / "history.jsonl", history.evaluations)
     rows = data.test.rows
@@ -106,15 +104,6 @@ def write_results(
     )
 
 
-def _resolve_output(output: Path) -> Path:
-    path = output.expanduser().resolve()
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise ArtifactError(f"--output {output}: is not empty; name a new or empty directory")
-    if path == Path.cwd() or path.is_mount():
-        raise ArtifactError(f"--output {output}: cannot be replaced; name a directory inside it")
-    return path
-
-
 def _next_run(recipe_name: str) -> Path:
     runs = RUNS / recipe_name
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
@@ -126,13 +115,7 @@ def _next_run(recipe_name: str) -> Path:
 
 def _publish(draft: Draft) -> None:
     shutil.rmtree(draft.checkpoints, ignore_errors=True)
-    try:
-        os.replace(draft.folder, draft.final)  # an empty directory there is replaced
-    except OSError as error:
-        raise ArtifactError(
-            f"{draft.final}: the run is complete, but cannot be moved there ({error.strerror}); it "
-            f"is in {draft.folder}"
-        ) from None
+    publish(draft.folder, draft.final)
     if draft.latest is not None:
         link = draft.folder.with_suffix(".link")
         link.symlink_to(draft.final.name)
@@ -144,9 +127,12 @@ def _by_label(probabilities: Any, labels: Sequence[str]) -> dict[str, float]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    _write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    path.write_text("".join(lines), encoding="utf-8")
+    _write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(redact(text), encoding="utf-8")

@@ -7,10 +7,15 @@ import numpy as np
 from tabulate import tabulate
 
 from lora_tune.adapter import AdaptedModules
-from lora_tune.comparison import CONFIDENCE, Comparison, Example
+from lora_tune.classifier import Prediction
+from lora_tune.comparison import CONFIDENCE, Comparison, Cost, Example
 from lora_tune.counting import ParameterCount
 from lora_tune.data import Data
-from lora_tune.prediction import Prediction
+from lora_tune.merging import Parity
+from lora_tune.prediction import InputRow
+from lora_tune.redaction import redact
+from lora_tune.reload import ReloadCheck
+from lora_tune.shipping import Shipment
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 TEXT_WIDTH = 60  # characters of an example
@@ -41,7 +46,7 @@ def adapter_table(modules: Sequence[AdaptedModules], trainable: int, total: int)
     return f"{table}\nTrainable: {trainable:,} of {total:,} parameters ({trainable / total:.2%})"
 
 
-def comparison_table(comparison: Comparison, device: str) -> str:
+def comparison_table(comparison: Comparison) -> str:
     """Base against adapted model, and how sure the difference is."""
     rows = [
         [
@@ -59,12 +64,46 @@ def comparison_table(comparison: Comparison, device: str) -> str:
             f"{comparison.metric.capitalize()} {comparison.difference:+.3f}, "
             f"{CONFIDENCE:.0%} interval {low:+.3f} to {high:+.3f} over test rows."
             + (" The base has a fresh head, so it guesses." if comparison.fresh_head else ""),
-            f"Trained {comparison.trainable_parameters:,} of {comparison.total_parameters:,} "
-            f"parameters in {comparison.train_seconds:.0f} s on {device}; adapter "
-            f"{comparison.adapter_bytes / 1000:,.0f} kB.",
             *_notes(comparison.caveats),
         ]
     )
+
+
+def cost_line(cost: Cost, device: str) -> str:
+    """What training took."""
+    return (
+        f"Trained {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters in "
+        f"{cost.train_seconds:.0f} s on {device}; adapter {cost.adapter_bytes / 1000:,.0f} kB."
+    )
+
+
+def reload_line(reload: ReloadCheck) -> str:
+    """That the saved adapter is the trained one."""
+    return (
+        f"Loaded again in a fresh process, the adapter answers alike: {reload.rows} test rows, "
+        f"largest logit difference {reload.largest_logit_difference:.2g}."
+    )
+
+
+def parity_table(parity: Parity) -> str:
+    """What merging changed."""
+    rows = [
+        ["largest logit difference", f"{parity.largest_logit_difference:.2g}"],
+        ["predictions flipped", f"{parity.flipped_predictions} of {parity.rows}"],
+        [f"{parity.metric}, adapter beside its base", f"{parity.unmerged:.4f}"],
+        [f"{parity.metric}, merged", f"{parity.merged:.4f}"],
+    ]
+    base = f"{parity.base_quantization} base, " if parity.base_quantization else ""
+    how = f"{parity.combination} of {len(parity.adapters)}, " if parity.combination else ""
+    return _table(rows, [f"merged: {how}{base}{parity.dtype}", ""])
+
+
+def shipment_table(shipment: Shipment) -> str:
+    """The files that go up, and their bytes."""
+    sizes = {name: len(content) for name, content in shipment.files.items()}
+    rows = [[name, f"{size:,}"] for name, size in [*sizes.items(), ("total", sum(sizes.values()))]]
+    table = _table(rows, [f"to {shipment.repository}", "bytes"])
+    return "\n".join([table, *_notes(shipment.caveats)])
 
 
 def examples_table(examples: Sequence[Example]) -> str:
@@ -76,12 +115,15 @@ def examples_table(examples: Sequence[Example]) -> str:
     return _table(rows, ["example", "base", "adapted"])
 
 
-def prediction_table(texts: Sequence[str], predictions: Sequence[Prediction]) -> str:
-    """Labels and probabilities, a row for each text."""
-    labels = list(predictions[0].probabilities)
+def prediction_table(
+    answers: Sequence[tuple[InputRow, Prediction | None]], labels: Sequence[str]
+) -> str:
+    """Labels and probabilities, a row for each text; neither for a bad row."""
     rows = [
-        [p.label, *(f"{p.probabilities[label]:.3f}" for label in labels), _shorten(text)]
-        for text, p in zip(texts, predictions, strict=True)
+        [p.label, *(f"{p.probabilities[label]:.3f}" for label in labels), _shorten(row.text)]
+        if p is not None
+        else ["", *[""] * len(labels), _shorten(row.fault or "")]
+        for row, p in answers
     ]
     return _table(rows, ["label", *labels, "text"])
 
@@ -125,5 +167,5 @@ def _answer(prediction: Prediction) -> str:
 
 
 def _shorten(text: str) -> str:
-    line = " ".join(text.split())
+    line = redact(" ".join(text.split()))  # before a secret is cut in two
     return line if len(line) <= TEXT_WIDTH else line[: TEXT_WIDTH - 3] + "..."

@@ -4,7 +4,7 @@ from lora_tune.errors import RecipeError
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks.sequence_classification import SequenceClassification
 
-TASKS = {"sequence_classification": SequenceClassification()}
+TASKS = {task.name: task for task in (SequenceClassification(),)}
 
 
 def find_task(name: str) -> SequenceClassification:

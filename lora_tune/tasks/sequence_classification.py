@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_tune.errors import DataError
-from lora_tune.metrics import classification_metrics
 from lora_tune.suggestions import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ MOST_CLASSES = 1000  # found in a column; a recipe may name more
 class SequenceClassification:
     """What sets this task apart from others."""
 
+    name: str = "sequence_classification"  # in a recipe
     auto_class: str = "AutoModelForSequenceClassification"  # in transformers
     peft_task_type: str = "SEQ_CLS"
     metric: str = "accuracy"  # the one that a comparison decides by
@@ -45,6 +45,8 @@ class SequenceClassification:
 
     def score(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """Score logits (rows, classes) against labels (rows,)."""
+        from lora_tune.scoring import classification_metrics  # evaluate takes seconds to import
+
         return classification_metrics(logits, labels)
 
     def find_labels(self, rows: "Dataset", column: str, names: Sequence[str] | None) -> list[str]:

@@ -16,14 +16,14 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 OURS = """
 import json, sys
 from pathlib import Path
-from lora_tune.prediction import load_adapter
+from lora_tune.classifier import load_adapter
 loaded = load_adapter(Path(sys.argv[1]))
 print(json.dumps([[p.label, list(p.probabilities.values())] for p in
                   loaded.predict(json.load(sys.stdin))]))
 """
 # PEFT and transformers alone, as the adapter's own README says.
 PLAIN = """
-import sys
+import json, sys
 card, adapter = open(sys.argv[1] + "/README.md").read(), sys.argv[1]
 code = card.split("```python\\n")[1].split("```")[0].replace("PATH-OR-REPO", adapter)
 exec(code)

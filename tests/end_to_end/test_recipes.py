@@ -78,29 +78,3 @@ def test_the_recorded_recipe_runs_again_to_the_same_adapter(tmp_path):
     train(str(first / "recipe.yaml"), "--output", str(second))
     for file in ("adapter_model.safetensors", "adapter_config.json"):
         assert (first / "adapter" / file).read_bytes() == (second / "adapter" / file).read_bytes()
-
-
-def test_predict_reads_and_writes_files(tmp_path, capsys):
-    base = make_base(tmp_path / "base", "distilbert-base-uncased")
-    run = tmp_path / "run"
-    words = [f"model.name={base}", "data.train.samples=40", "training.num_train_epochs=1"]
-    assert main(["train", "quickstart", *words, "--output", str(run)]) == 0
-    given = tmp_path / "given.csv"
-    given.write_text('review,id\n"Good, really",1\nDull.,2\n')
-    ask = ["predict", str(run / "adapter"), "--input", str(given)]
-    capsys.readouterr()
-    assert main(ask) == 2
-    assert "has no column 'text'; it has review, id; name it with --column" in (
-        capsys.readouterr().err
-    )
-    for suffix in ("csv", "jsonl"):
-        written = tmp_path / f"out.{suffix}"
-        assert main([*ask, "--column", "review", "--output", str(written)]) == 0
-        import datasets
-
-        rows = datasets.Dataset.from_csv(str(written)) if suffix == "csv" else None
-        rows = rows or [json.loads(line) for line in written.read_text().splitlines()]
-        assert [row["text"] for row in rows] == ["Good, really", "Dull."]
-        for row in rows:
-            assert row["p_negative"] + row["p_positive"] == pytest.approx(1, abs=1e-5)
-            assert row[f"p_{row['label']}"] >= 0.5

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from lora_tune.recipe_file import load_recipe
+from lora_tune.reload import ReloadCheck
 from lora_tune.run import run_recipe as run
 from tests.tiny import make_base, reviews
 
@@ -36,7 +37,9 @@ def rows(tmp_path_factory):
 def run_tiny(bases, rows, tmp_path_factory):
     """Run a small recipe over a tiny base; returns the run directory."""
 
-    def run_recipe(base="distilbert-base-uncased", overrides=(), show=lambda _: None, **sections):
+    def run_recipe(
+        base="distilbert-base-uncased", overrides=(), show=lambda _: None, reload=False, **sections
+    ):
         folder = tmp_path_factory.mktemp("run")
         recipe = {
             "model": {"name": str(bases[base])},
@@ -53,6 +56,9 @@ def run_tiny(bases, rows, tmp_path_factory):
             recipe[name] = recipe.get(name, {}) | section
         (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
         loaded = load_recipe(str(folder / "tiny.yaml"), overrides)
-        return run(loaded, output=folder / "out", show=show)
+        with pytest.MonkeyPatch.context() as patch:
+            if not reload:  # a fresh process takes seconds; what it is for is tested in test_reload
+                patch.setattr("lora_tune.run.check_reload", lambda *_: ReloadCheck(0, 0.0))
+            return run(loaded, output=folder / "out", show=show)
 
     return run_recipe

@@ -1,30 +1,18 @@
 """What holds for every adapter, on every recipe's architecture."""
 
-import json
-
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_tune.adapter import (
-    attach_adapter,
-    count_parameters,
-    describe_adapter,
-    find_targets,
-    save_adapter,
-)
-from lora_tune.base import find_base
+from lora_tune.adapter import count_parameters, describe_adapter
+from lora_tune.classifier import Classifier, load_adapter
 from lora_tune.counting import count_recipe
-from lora_tune.errors import ArtifactError, ModelError
-from lora_tune.model import load_model, load_tokenizer
-from lora_tune.prediction import Classifier, load_adapter
+from lora_tune.errors import ModelError
 from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig, Recipe
-from lora_tune.tasks import find_task
 from tests.integration.conftest import BASES
+from tests.parts import LABELS, Parts
 from tests.tiny import make_base, reviews
 
-TASK = find_task("sequence_classification")
-LABELS = ["bad", "mixed", "fine"]
 HEADS = {
     "distilbert-base-uncased": ["pre_classifier", "classifier"],
     "bert-base-cased": ["classifier"],
@@ -37,49 +25,6 @@ LAYERS = {
     "roberta-base": ["dense", "key", "query", "value"],
     "gpt2": ["c_attn", "c_fc", "c_proj"],
 }
-
-
-class Parts:
-    """A base loaded, an adapter attached."""
-
-    def __init__(self, path, lora=None, seed=0, **model):
-        self.config = ModelConfig(name=str(path), **model)
-        self.lora = lora or LoraConfig()
-        self.base = find_base(self.config)
-        self.targets = find_targets(self.base, self.config, self.lora, TASK)
-        self.tokenizer = load_tokenizer(self.base, self.config, DataConfig(max_length=64))
-        torch.manual_seed(seed)
-        self.model, self.head, self.fresh_head = load_model(
-            self.base, self.config, task=TASK, labels=LABELS, tokenizer=self.tokenizer
-        )
-        self.model.eval()
-
-    def attach(self):
-        self.adapted = attach_adapter(
-            self.model, self.lora, targets=self.targets, head=self.head, task=TASK
-        )
-        return self.adapted.eval()
-
-    def logits(self, model):
-        inputs = self.tokenizer(
-            reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
-        )
-        with torch.no_grad():
-            return model(**inputs).logits
-
-    def train_a_little(self, steps=3):
-        inputs = self.tokenizer(
-            reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
-        )
-        labels = torch.arange(8) % len(LABELS)
-        self.adapted.train()
-        moving = [p for p in self.adapted.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(moving, lr=0.01)
-        for _ in range(steps):
-            self.adapted(**inputs, labels=labels).loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        self.adapted.eval()
 
 
 @pytest.fixture(params=BASES)
@@ -138,13 +83,7 @@ def test_the_count_from_the_configuration_is_the_real_one(parts, tmp_path):
         Recipe(model=ModelConfig(name=str(tmp_path)), data=DataConfig(labels=LABELS), name="x")
     )
     parts.attach()
-    written = save_adapter(
-        parts.adapted,
-        tmp_path / "adapter",
-        base=parts.base,
-        tokenizer=parts.tokenizer,
-        labels=LABELS,
-    )
+    written = parts.save(tmp_path / "adapter")
     assert (count.trainable_parameters, count.total_parameters) == count_parameters(parts.adapted)
     assert count.adapter_bytes == written
 
@@ -154,9 +93,7 @@ def test_saved_and_loaded_answers_alike(parts, tmp_path):
     parts.train_a_little()
     texts = reviews()[0][:20]
     before = Classifier(parts.adapted, parts.tokenizer, LABELS).predict(texts)
-    save_adapter(
-        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
-    )
+    parts.save(tmp_path / "a")
     loaded = load_adapter(tmp_path / "a")
     assert loaded.labels == LABELS
     for old, new in zip(before, loaded.predict(texts), strict=True):
@@ -171,9 +108,7 @@ def test_a_trunk_module_that_the_checkpoint_lacks_is_trained_and_saved(tmp_path)
     parts.attach()
     parts.train_a_little()
     before = parts.logits(parts.adapted)
-    save_adapter(
-        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
-    )
+    parts.save(tmp_path / "a")
     torch.manual_seed(99)  # another fresh pooler, were it not saved
     loaded = load_adapter(tmp_path / "a")
     assert torch.allclose(parts.logits(loaded.model), before, atol=1e-6)
@@ -247,9 +182,7 @@ def test_a_new_pad_token_resizes_the_embeddings_and_travels(bases, tmp_path):
     parts.attach()
     parts.train_a_little()
     before = parts.logits(parts.adapted)
-    save_adapter(
-        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
-    )
+    parts.save(tmp_path / "a")
     names = load_file(tmp_path / "a" / "adapter_model.safetensors")
     assert not [name for name in names if "wte" in name]  # nothing untrained is shipped
     loaded = load_adapter(tmp_path / "a")
@@ -264,66 +197,3 @@ def test_dropout_of_the_trunk_can_be_set_and_the_heads_stays(bases):
     rates = {n: m.p for n, m in parts.model.named_modules() if isinstance(m, torch.nn.Dropout)}
     assert rates.pop("dropout") == 0.1
     assert set(rates.values()) == {0.0}
-
-
-@pytest.fixture
-def saved(bases, tmp_path):
-    parts = Parts(bases["distilbert-base-uncased"])
-    parts.attach()
-    save_adapter(
-        parts.adapted, tmp_path / "a", base=parts.base, tokenizer=parts.tokenizer, labels=LABELS
-    )
-    return tmp_path / "a"
-
-
-def drop_head(folder):
-    from safetensors.torch import save_file
-
-    path = folder / "adapter_model.safetensors"
-    save_file({n: t for n, t in load_file(path).items() if "pre_classifier" not in n}, path)
-
-
-def truncate(folder):
-    path = folder / "adapter_model.safetensors"
-    path.write_bytes(path.read_bytes()[:-100])
-
-
-def forget_labels(folder):
-    (folder / "labels.json").unlink()
-
-
-def drop_a_label(folder):
-    (folder / "labels.json").write_text(json.dumps(["bad", "mixed"]))
-
-
-def poison(folder):
-    from safetensors.torch import save_file
-
-    path = folder / "adapter_model.safetensors"
-    tensors = load_file(path)
-    tensors["base_model.model.classifier.weight"][0, 0] = torch.nan
-    save_file(tensors, path)
-
-
-def pickle_only(folder):
-    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-
-
-@pytest.mark.parametrize(
-    ("damage", "words"),
-    [
-        (poison, "holds NaN or infinite values"),
-        (drop_head, "the adapter lacks the tensor base_model.model.pre_classifier"),
-        (truncate, "does not fit its base"),
-        (forget_labels, "has no labels.json"),
-        (drop_a_label, "does not fit its base: size mismatch"),
-        (pickle_only, "pickled weights are not loaded"),
-    ],
-)
-def test_a_damaged_adapter_is_refused(saved, damage, words):
-    load_adapter(saved)
-    damage(saved)
-    with pytest.raises(ArtifactError) as caught:
-        load_adapter(saved)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)

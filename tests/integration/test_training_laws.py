@@ -9,11 +9,11 @@ import torch
 
 from lora_tune.base import find_base
 from lora_tune.batching import make_collator
+from lora_tune.classifier import load_adapter
 from lora_tune.data import load_data
 from lora_tune.errors import LoraTuneError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.model import load_model, load_tokenizer
-from lora_tune.prediction import load_adapter
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.recipe_file import load_recipe
 from lora_tune.tasks import find_task

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from lora_tune.metrics import classification_metrics, cross_entropy, softmax
+from lora_tune.metrics import cross_entropy, softmax
+from lora_tune.scoring import classification_metrics
 
 
 def test_a_case_worked_out_by_hand():

@@ -1,0 +1,97 @@
+"""A saved adapter, found in a folder or on the Hub, and verified against its manifest."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lora_tune.base import Base, find_base
+from lora_tune.errors import ArtifactError
+from lora_tune.hub import fetch_files
+from lora_tune.manifest import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    Manifest,
+    read_manifest,
+    verify_adapter,
+    verify_base,
+)
+from lora_tune.recipe import ModelConfig
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An adapter directory whose files are those that were written."""
+
+    name: str  # as it was asked for
+    folder: Path
+    manifest: Manifest
+
+
+def find_adapter(source: str | Path) -> Artifact:
+    """Find an adapter and verify it.
+
+    Args:
+        source: a directory, or a Hub id, `owner/name` or `owner/name@revision`.
+
+    Raises:
+        ArtifactError: it is not there, or not as it was when it was trained.
+    """
+    name = str(source)
+    folder = Path(source).expanduser()
+    owner, _, rest = name.partition("/")
+    is_hub_id = isinstance(source, str) and owner.strip(".~") and rest and "/" not in rest
+    if is_hub_id and not folder.exists():
+        folder = _fetch(*name.partition("@")[::2])
+    return Artifact(name, folder, verify_adapter(folder))
+
+
+def find_adapter_base(artifact: Artifact, place: str | None = None) -> tuple[Base, ModelConfig]:
+    """Find the base that an adapter was trained on.
+
+    Args:
+        place: a folder or Hub id to take it from; None for the one that the adapter names.
+
+    Returns:
+        The base, and the configuration that loads it as it was while training.
+
+    Raises:
+        ModelError: it cannot be found.
+        ArtifactError: what was found is another model.
+    """
+    wanted = artifact.manifest.base
+    if place is None and Path(wanted.name).is_absolute() and not Path(wanted.name).is_dir():
+        raise ArtifactError(
+            f"{artifact.name}: its base, the folder {wanted.name}, is not there; say where it is "
+            "with --base DIR"
+        )
+    config = ModelConfig(
+        name=place or wanted.name,
+        revision=None if place else wanted.revision,
+        quantization=wanted.quantization,  # type: ignore[arg-type]
+    )
+    base = find_base(config)
+    verify_base(base, artifact.manifest)
+    return base, config
+
+
+def _fetch(repository: str, revision: str) -> Path:
+    """Fetch an adapter's files, and no others, from the Hub or its cache."""
+    try:
+        folder, commit = fetch_files(
+            repository,
+            kind="adapter",
+            revision=revision or None,
+            files=[MANIFEST_FILE],
+            error=ArtifactError,
+        )
+        if not (folder / MANIFEST_FILE).is_file():
+            raise ArtifactError(
+                f"{repository}: has no {MANIFEST_FILE}, so nothing tells whether it is whole; "
+                "`push` sends one"
+            )
+        files = [*read_manifest(folder).files, MANIFEST_FILE, CARD_FILE]
+        folder, _ = fetch_files(
+            repository, kind="adapter", revision=commit, files=files, error=ArtifactError
+        )
+    except ArtifactError as error:
+        raise ArtifactError(f"{error} (nor is there a folder {repository} here)") from None
+    return folder

@@ -1,0 +1,168 @@
+"""`predict` on files of every kind: rows keep their order, their columns and their neighbours."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lora_tune.classifier import load_adapter
+from lora_tune.cli import main
+from tests.conftest import ROOT
+from tests.parts import LABELS, Parts
+from tests.tiny import make_base, reviews
+
+TEXTS = ["Good, really", "Dull.", "A film about\ntwo lines", "word " * 90, "Ünïcode “quoted”"]
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("predict")
+    parts = Parts(make_base(folder / "base", "distilbert-base-uncased"))
+    parts.attach()
+    parts.train_a_little(20)
+    parts.save(folder / "adapter")
+    return folder / "adapter"
+
+
+@pytest.fixture(scope="module")
+def expected(adapter):
+    return load_adapter(adapter).predict(TEXTS)
+
+
+def write(path, rows):
+    """Rows of text, id and label, in the form of the suffix."""
+    import datasets
+
+    if path.suffix == ".txt":
+        path.write_text("".join(row["text"].replace("\n", " ") + "\n" for row in rows))
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    elif path.suffix == ".parquet":
+        datasets.Dataset.from_list(rows).to_parquet(path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            delimiter = "\t" if path.suffix == ".tsv" else ","
+            table = csv.DictWriter(file, rows[0].keys(), delimiter=delimiter)
+            table.writeheader()
+            table.writerows(rows)
+    return path
+
+
+def read(path):
+    if path.suffix == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("written", ["csv", "jsonl"])
+@pytest.mark.parametrize("given", ["txt", "csv", "tsv", "jsonl", "json", "parquet"])
+def test_every_form_in_and_out(adapter, expected, tmp_path, given, written):
+    rows = [{"text": text, "id": i, "label": "gold"} for i, text in enumerate(TEXTS)]
+    source = write(tmp_path / f"given.{given}", rows)
+    output = tmp_path / f"out.{written}"
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 0
+    answers = read(output)
+    for row, answer, right in zip(rows, answers, expected, strict=True):
+        assert answer["text"].replace("\n", " ") == row["text"].replace("\n", " ")
+        assert answer["label"] == right.label
+        probabilities = [float(answer[f"p_{label}"]) for label in LABELS]
+        assert probabilities == pytest.approx(list(right.probabilities.values()), abs=1e-6)
+        if given != "txt":  # the other columns are kept; one of a taken name under another
+            assert str(answer["id"]) == str(row["id"])
+            assert answer["input.label"] == "gold"
+
+
+def test_bad_rows_are_named_and_lose_nothing_else(adapter, expected, tmp_path, capsys):
+    lines = [
+        json.dumps({"text": TEXTS[0], "id": 0}),
+        "not json",
+        json.dumps({"text": None, "id": 2}),
+        json.dumps([1]),
+        json.dumps({"text": 7, "id": 4}),
+        json.dumps({"text": TEXTS[1], "id": 5, "more": "x"}),
+    ]
+    source, output = tmp_path / "given.jsonl", tmp_path / "out.csv"
+    source.write_text("\n".join(lines) + "\n")
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{source}: row 1 (rows count from 0): not JSON: Expecting value at column 1",
+        f"{source}: row 2 (rows count from 0): found nothing, expected text",
+        f"{source}: row 3 (rows count from 0): found list, expected an object with 'text'",
+        f"{source}: row 4 (rows count from 0): found 7, expected text",
+        "4 of 6 rows were not classified; their label is left empty",
+    ]
+    labels = [row["label"] for row in read(output)]
+    assert labels == [expected[0].label, "", "", "", "", expected[1].label]
+    assert [row["more"] for row in read(output)] == ["", "", "", "", "", "x"]
+
+
+def test_a_broken_line_of_a_csv_file(adapter, tmp_path, capsys):
+    source, output = tmp_path / "given.csv", tmp_path / "out.jsonl"
+    source.write_bytes(b"id,text\n1,Good\n2\n3,\n4,\xff\xfe bytes\n5,Dull\n")
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].endswith("row 1 (rows count from 0): line 3: found 1 cells, expected 2")
+    assert said[1].endswith("row 2 (rows count from 0): found nothing, expected text")
+    rows = read(output)
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
+    assert [row["label"] is None for row in rows] == [False, True, True, False, False]
+
+
+def test_more_rows_than_a_window_keep_their_order(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("lora_tune.prediction.WINDOW_ROWS", 7)
+    texts = [text for text in reviews("test")[0][:40] if "\n" not in text]
+    source, output = tmp_path / "given.txt", tmp_path / "out.jsonl"
+    source.write_text("\n".join(texts))
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 0
+    whole = load_adapter(adapter).predict(texts)
+    for row, text, right in zip(read(output), texts, whole, strict=True):
+        assert row["text"] == text
+        assert row["p_fine"] == pytest.approx(right.probabilities["fine"], abs=1e-6)
+
+
+def test_standard_input_to_standard_output(adapter, expected):
+    command = [sys.executable, "-m", "lora_tune", "predict", str(adapter)]
+    command += ["--input", "-", "--output", "-"]
+    given = f"{TEXTS[0]}\n\n{TEXTS[4]}\n"
+    done = subprocess.run(command, cwd=ROOT, input=given.encode(), capture_output=True, timeout=120)
+    rows = [json.loads(line) for line in io.StringIO(done.stdout.decode())]
+    assert [row["label"] for row in rows] == [expected[0].label, None, expected[4].label]
+    assert rows[2]["text"] == TEXTS[4]
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == [
+        "-: row 1 (rows count from 0): found nothing, expected text",
+        "1 of 3 rows were not classified; their label is left empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("review,id\nx,1\n", "has no column 'text'; it has review, id; name it with --column"),
+        ("txt,id\nx,1\n", "has no column 'text'; did you mean txt?; it has txt, id"),
+        ("", "has no column 'text'; it has no columns"),
+        ("text\n", "holds no rows"),
+    ],
+)
+def test_a_file_that_cannot_be_used(tmp_path, capsys, content, words):
+    source = tmp_path / "given.csv"
+    source.write_text(content)
+    assert main(["predict", "nowhere", "--input", str(source)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert words in said
+
+
+def test_the_table_shows_bad_rows_too(adapter, expected, capsys):
+    assert main(["predict", str(adapter), "--text", TEXTS[1], ""]) == 2
+    captured = capsys.readouterr()
+    assert expected[1].label in captured.out
+    assert "found nothing, expected text" in captured.out
+    assert "--text: row 1 (rows count from 0)" in captured.err

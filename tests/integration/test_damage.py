@@ -1,0 +1,216 @@
+"""An adapter that is not as it was written is refused, in one line that says what is wrong."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lora_tune.artifact import find_adapter
+from lora_tune.classifier import load_adapter
+from lora_tune.cli import main
+from lora_tune.errors import ArtifactError
+from lora_tune.manifest import verify_adapter
+from lora_tune.shipping import pack_adapter
+from tests.parts import Parts
+from tests.tiny import make_base
+
+WEIGHTS = "adapter_model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def whole(bases, tmp_path_factory):
+    parts = Parts(bases["distilbert-base-uncased"])
+    parts.attach()
+    folder = tmp_path_factory.mktemp("whole") / "adapter"
+    parts.save(folder)
+    return folder
+
+
+@pytest.fixture
+def adapter(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "adapter")
+
+
+def rewrite(folder, change):
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def drop_head(folder):
+    rewrite(folder, lambda tensors: tensors.pop("base_model.model.pre_classifier.weight"))
+
+
+def add_a_tensor(folder):
+    rewrite(folder, lambda tensors: tensors.update(extra=torch.zeros(1)))
+
+
+def poison(folder):
+    rewrite(folder, lambda t: t["base_model.model.classifier.weight"].view(-1)[0].fill_(torch.nan))
+
+
+def widen_head(folder):
+    head = "base_model.model.classifier.bias"
+    rewrite(folder, lambda tensors: tensors.update({head: torch.zeros(5)}))
+
+
+def flip_a_byte_of_the_weights(folder):
+    content = bytearray((folder / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (folder / WEIGHTS).write_bytes(content)
+
+
+def truncate(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+
+
+def forget_labels(folder):
+    (folder / "labels.json").unlink()
+
+
+def drop_a_label(folder):
+    (folder / "labels.json").write_text(json.dumps(["bad", "mixed"]))
+
+
+def swap_labels(folder):
+    (folder / "labels.json").write_text(json.dumps(["fine", "mixed", "bad"]))
+
+
+def pickle_only(folder):
+    (folder / WEIGHTS).rename(folder / "adapter_model.bin")
+
+
+def forget_manifest(folder):
+    (folder / "manifest.json").unlink()
+
+
+def garble_manifest(folder):
+    (folder / "manifest.json").write_text("{")
+
+
+def lead_astray(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["../../.env"] = manifest["files"]["labels.json"]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def name_another_base(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["base"]["name"] = "another/base"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+DAMAGES = [
+    (drop_head, "lacks the tensor base_model.model.pre_classifier.weight"),
+    (add_a_tensor, "has no place for the tensor extra"),
+    (poison, "base_model.model.classifier.weight holds NaN or infinite values"),
+    (widen_head, "base_model.model.classifier.bias has the shape [5], expected [3]"),
+    (flip_a_byte_of_the_weights, ".weight was changed since training"),
+    (truncate, "is cut short: "),
+    (forget_labels, "labels.json: is missing; manifest.json lists it"),
+    (drop_a_label, 'says ["bad", "mixed"], but the adapter was trained with ["bad", "mixed", "fi'),
+    (swap_labels, 'says ["fine", "mixed", "bad"], but the adapter was trained with ["bad", "mix'),
+    (pickle_only, "has no adapter_model.safetensors; adapter_model.bin is a pickle, which is not"),
+    (forget_manifest, "has no manifest.json, so nothing tells whether it is whole"),
+    (garble_manifest, "manifest.json: damaged: Expecting property name"),
+    (lead_astray, "manifest.json: damaged: it lists '../../.env', no plain file name"),
+    (name_another_base, "adapter_config.json: says "),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES)
+def test_each_damage_gets_its_line(adapter, damage, words):
+    verify_adapter(adapter)
+    damage(adapter)
+    with pytest.raises(ArtifactError) as caught:
+        verify_adapter(adapter)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_flipped_byte_in_any_file_but_the_card_is_found(whole, tmp_path):
+    names = [path.name for path in whole.iterdir() if path.name != "README.md"]
+    assert {"adapter_config.json", WEIGHTS, "tokenizer.json", "manifest.json"} < set(names)
+    for name in names:
+        adapter = shutil.copytree(whole, tmp_path / name)
+        content = bytearray((adapter / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (adapter / name).write_bytes(content)
+        with pytest.raises(ArtifactError, match=name.split(".")[0]):
+            verify_adapter(adapter)
+
+
+def test_the_card_may_be_edited(adapter):
+    (adapter / "README.md").write_text("My own words.")
+    verify_adapter(adapter)
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "merge", "push"])
+def test_every_verb_verifies_first(adapter, tmp_path, verb, capsys):
+    flip_a_byte_of_the_weights(adapter)
+    more = {
+        "predict": ["--text", "x"],
+        "evaluate": [],
+        "merge": ["--output", str(tmp_path / "merged")],
+        "push": ["me/mine", "--dry-run"],
+    }
+    assert main([verb, str(adapter), *more[verb]]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "was changed since training" in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "merged").exists()
+
+
+def test_another_base_in_the_place_of_its_own_is_refused(bases, tmp_path):
+    place = shutil.copytree(bases["distilbert-base-uncased"], tmp_path / "base")
+    parts = Parts(place)
+    parts.attach()
+    parts.save(tmp_path / "adapter")
+    load_adapter(tmp_path / "adapter")
+    other = make_base(tmp_path / "other", "distilbert-base-uncased", seed=1)
+    shutil.copy(other / "model.safetensors", place / "model.safetensors")
+    with pytest.raises(ArtifactError, match="not the base that the adapter was trained on: SHA"):
+        load_adapter(tmp_path / "adapter")
+
+
+def test_a_base_that_has_moved_is_named(bases, tmp_path):
+    place = shutil.copytree(bases["distilbert-base-uncased"], tmp_path / "base")
+    parts = Parts(place)
+    parts.attach()
+    parts.save(tmp_path / "adapter")
+    before = load_adapter(tmp_path / "adapter").predict(["A text."])
+    moved = place.rename(tmp_path / "moved")
+    with pytest.raises(ArtifactError, match="is not there; say where it is with --base DIR"):
+        load_adapter(tmp_path / "adapter")
+    assert load_adapter(tmp_path / "adapter", base=str(moved)).predict(["A text."]) == before
+
+
+def test_weights_that_do_not_fit_the_base_although_all_is_as_written(bases, tmp_path):
+    """The last line of defence: a manifest made for weights that lack a tensor."""
+    parts = Parts(bases["distilbert-base-uncased"])
+    parts.attach()
+    parts.save(tmp_path / "adapter")
+    drop_head(tmp_path / "adapter")
+    parts.reseal(tmp_path / "adapter")
+    find_adapter(tmp_path / "adapter")
+    with pytest.raises(ArtifactError, match=r"lacks the tensor .*pre_classifier.weight"):
+        load_adapter(tmp_path / "adapter")
+
+
+def test_what_lies_beside_the_adapters_files_is_not_shipped(adapter):
+    (adapter / ".env").write_text("SECRET=1")
+    (adapter / "training_args.bin").write_bytes(b"pickle")
+    (adapter / "notes.txt").write_text("mine")
+    shipment = pack_adapter(adapter, "me/mine")
+    assert set(shipment.files) == {
+        "README.md",
+        "adapter_config.json",
+        WEIGHTS,
+        "labels.json",
+        "manifest.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }

@@ -1,0 +1,276 @@
+"""An adapter goes up to a Hub and comes back, by the real clients over real HTTP."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.loopback_hub import LoopbackHub
+from tests.tiny import make_base, reviews
+
+REPOSITORY = "me/reviews"
+TEXTS = reviews("test")[0][:6]
+PLAIN = """
+import json, sys
+code = sys.argv[1]
+exec(code)
+assert not any(name.startswith("lora_tune") for name in sys.modules)
+import torch
+model.eval()
+answers = []
+for text in json.load(sys.stdin):
+    with torch.no_grad():
+        logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
+    answers.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
+print(json.dumps(answers))
+"""
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    with LoopbackHub() as hub:
+        base = make_base(tmp_path_factory.mktemp("base"), "distilbert-base-uncased")
+        hub.add("acme/tiny-base", base)
+        yield hub
+
+
+def lora_tune(hub, cache, *words, token=None, code=0, given="", **environment):
+    done = subprocess.run(
+        [sys.executable, "-m", "lora_tune", *map(str, words)],
+        cwd=ROOT,
+        env=hub.environment(cache, token) | {"OMP_NUM_THREADS": "1"} | environment,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def line(done):
+    (said,) = done.stderr.splitlines()
+    return said
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def adapter(hub, cache, tmp_path_factory):
+    run = tmp_path_factory.mktemp("run") / "out"
+    words = ["model.name=acme/tiny-base", "data.train.samples=40", "training.num_train_epochs=2"]
+    words += ["training.learning_rate=0.01", "training.per_device_train_batch_size=4"]
+    lora_tune(hub, cache, "train", "quickstart", *words, "--output", run)
+    return run / "adapter"
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, cache, adapter):
+    before = contents(adapter)
+    (adapter / ".env").write_text("NOT_FOR_OTHERS=1")
+    done = lora_tune(hub, cache, "push", adapter, REPOSITORY, "--private", token=hub.token)
+    (adapter / ".env").unlink()
+    assert contents(adapter) == before
+    return done
+
+
+def test_only_the_adapters_files_go_up_and_are_listed(hub, adapter, pushed):
+    there = hub.files(REPOSITORY)
+    assert set(there) == set(contents(adapter))
+    assert hub.is_private(REPOSITORY)
+    for name, content in contents(adapter).items():
+        if name != "README.md":
+            assert there[name] == content
+    listed = dict(re.findall(r"^(\S+) +([\d,]+)$", pushed.stdout, re.MULTILINE))
+    sizes = {name: f"{len(content):,}" for name, content in there.items()}
+    assert listed == sizes | {"total": f"{sum(map(len, there.values())):,}"}
+    ways = {name: way for name, (way, _) in hub.received.items()}
+    assert ways["adapter_model.safetensors"] == "lfs"
+    assert ways["README.md"] == ways["manifest.json"] == "inline"
+    assert hub.received["adapter_model.safetensors"][1] == len(there["adapter_model.safetensors"])
+    assert f"Use it: lora-tune predict {REPOSITORY} --text" in pushed.stdout
+
+
+def test_the_token_is_nowhere_in_what_was_written_or_said(hub, adapter, pushed):
+    places = [pushed.stdout, pushed.stderr, *map(str, hub.files(REPOSITORY).values())]
+    places += [str(path.read_bytes()) for path in adapter.parent.rglob("*") if path.is_file()]
+    assert not [place for place in places if hub.token in place]
+
+
+def test_the_card_is_what_the_hub_understands(hub, pushed):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard(hub.files(REPOSITORY)["README.md"].decode())
+    assert card.data.base_model == "acme/tiny-base"
+    assert card.data.library_name == "peft"
+    assert card.data.pipeline_tag == "text-classification"
+    metrics = {result.metric_type for result in card.data.eval_results}
+    assert metrics == {"accuracy", "macro_f1", "loss"}
+    assert f'from_pretrained("{REPOSITORY}")' in card.text
+    assert "PATH-OR-REPO" not in card.text
+    for words in ("## Base against adapted", "trainable parameters", "## Intended use and limits"):
+        assert words in card.text
+
+
+def test_predictions_by_id_are_those_of_the_trained_adapter(hub, adapter, pushed, cache, tmp_path):
+    """By lora_tune and by plain PEFT, each in a fresh process with an empty cache."""
+    asked = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    words = ["--input", "-", "--format", "jsonl", "--output", "-"]
+    local = lora_tune(hub, cache, "predict", adapter, *words, given=asked)
+    there = lora_tune(
+        hub, tmp_path / "1", "predict", REPOSITORY, *words, given=asked, token=hub.read_token
+    )
+    assert there.stdout == local.stdout
+    rows = [json.loads(row) for row in local.stdout.splitlines()]
+    assert len({row["label"] for row in rows} | {row["p_negative"] for row in rows}) > 2
+    card = hub.files(REPOSITORY)["README.md"].decode()
+    code = card.split("```python\n")[1].split("```")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, code],
+        env=hub.environment(tmp_path / "2", hub.read_token),
+        input=json.dumps(TEXTS),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for row, (label, probabilities) in zip(rows, json.loads(done.stdout), strict=True):
+        assert label == row["label"]
+        assert probabilities == pytest.approx([row["p_negative"], row["p_positive"]], abs=1e-6)
+
+
+def test_evaluate_and_merge_take_an_id_too(hub, pushed, tmp_path, adapter):
+    here = tmp_path / "cache"
+    trained = json.loads((adapter.parent / "comparison.json").read_text())
+    words = ["evaluate", REPOSITORY, "--output", tmp_path / "again.json"]
+    lora_tune(hub, here, *words, token=hub.read_token)
+    again = json.loads((tmp_path / "again.json").read_text())
+    for side in ("base", "adapted"):  # the base's fresh head is drawn again from the same seed
+        assert again[side] == pytest.approx(trained[side], abs=1e-6)
+    assert again["test_rows"] == trained["test_rows"]
+    words = ["merge", REPOSITORY, "--output", tmp_path / "merged"]
+    done = lora_tune(hub, here, *words, token=hub.read_token)
+    assert "0 of 396" in done.stdout
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+def test_a_damaged_download_is_refused(hub, pushed, tmp_path):
+    files = hub.files(REPOSITORY)
+    content = bytearray(files["adapter_model.safetensors"])
+    content[-1] ^= 1
+    hub.add("me/damaged", files | {"adapter_model.safetensors": bytes(content)})
+    said = line(lora_tune(hub, tmp_path, "predict", "me/damaged", "--text", "x", code=2))
+    assert "was changed since training" in said
+    hub.add("me/plain", {"adapter_config.json": files["adapter_config.json"]})
+    said = line(lora_tune(hub, tmp_path, "predict", "me/plain", "--text", "x", code=2))
+    assert "has no " in said
+
+
+def test_a_revision_goes_up_and_comes_back(hub, cache, adapter, pushed, tmp_path):
+    words = ["push", adapter, REPOSITORY, "--revision", "v2"]
+    done = lora_tune(hub, cache, *words, token=hub.token)
+    assert f"lora-tune predict {REPOSITORY}@v2" in done.stdout
+    assert set(hub.files(REPOSITORY, revision="v2")) == set(hub.files(REPOSITORY))
+    words = ["predict", f"{REPOSITORY}@v2", "--text", "Lovely."]
+    assert "Lovely." in lora_tune(hub, tmp_path, *words, token=hub.token).stdout
+    words = ["predict", f"{REPOSITORY}@v3", "--text", "Lovely."]
+    said = line(lora_tune(hub, tmp_path, *words, token=hub.token, code=2))
+    assert "this adapter has no revision 'v3'" in said
+
+
+def test_a_dry_run_sends_nothing(hub, cache, adapter):
+    asked = len(hub.requests)
+    done = lora_tune(hub, cache, "push", adapter, "me/dry", "--dry-run")
+    assert "total" in done.stdout
+    assert "Dry run: nothing was sent." in done.stdout
+    assert len(hub.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("token", "repository", "words"),
+    [
+        (None, "me/new", "a token is needed: `hf auth login`, or set HF_TOKEN"),
+        ("read", "me/new", "the token may not write there"),
+        ("hf_" + "z" * 34, "me/new", "the token is not accepted"),
+        ("write", "new", "expected owner/name, such as me/new"),
+        ("write", "me/a b", "no name of a repository"),
+    ],
+)
+def test_a_push_that_is_not_allowed(hub, adapter, tmp_path, token, repository, words):
+    before = contents(adapter)
+    token = {"read": hub.read_token, "write": hub.token}.get(token, token)
+    done = lora_tune(hub, tmp_path, "push", adapter, repository, token=token, code=2)
+    assert words in line(done)
+    assert not (token and token in done.stdout + done.stderr)
+    assert contents(adapter) == before
+    with pytest.raises(KeyError):
+        hub.files("me/new")
+
+
+def test_nothing_private_goes_to_a_repository_that_is_public(hub, cache, adapter):
+    hub.add("me/public", {})
+    words = ["push", adapter, "me/public", "--private"]
+    said = line(lora_tune(hub, cache, *words, token=hub.token, code=2))
+    assert "is there already, and public" in said
+    assert hub.files("me/public") == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern", "status"),
+    [
+        ("POST", "repos/create", 500),
+        ("PUT", "^/lfs/", 500),
+        ("PUT", "^/lfs/", "drop"),
+        ("POST", "/commit/", 503),
+        ("POST", "/commit/", "drop"),
+    ],
+)
+def test_a_hub_that_fails_once_is_asked_again(hub, cache, adapter, method, pattern, status):
+    name = f"me/retried-{re.sub('[^a-z]', '', pattern)}-{status}"
+    hub.fail(method, pattern, status=status)
+    lora_tune(hub, cache, "push", adapter, name, token=hub.token)
+    assert set(hub.files(name)) == set(contents(adapter))
+
+
+def test_a_hub_that_goes_on_failing_gets_one_line(hub, cache, adapter):
+    before = contents(adapter)
+    hub.fail("POST", "/commit/", status=500, times=3)
+    said = line(lora_tune(hub, cache, "push", adapter, "me/failing", token=hub.token, code=2))
+    assert "it answered 500; the adapter here is untouched: run the same command again" in said
+    assert contents(adapter) == before
+    lora_tune(hub, cache, "push", adapter, "me/failing", token=hub.token)
+    assert set(hub.files("me/failing")) == set(before)
+
+
+def test_a_download_that_breaks_off(hub, pushed, tmp_path):
+    words = ["predict", REPOSITORY, "--text", "Lovely."]
+    hub.fail("GET", "resolve/.*/adapter_model.safetensors", status=500)
+    said = line(lora_tune(hub, tmp_path, *words, token=hub.token, code=2))
+    assert "the download broke off" in said
+    assert "run the same command again to go on with it" in said
+    hub.fail("GET", "resolve/.*/adapter_model.safetensors", status="drop")
+    lora_tune(hub, tmp_path, *words, token=hub.token)
+
+
+def test_an_adapter_in_the_cache_needs_no_hub(hub, pushed, tmp_path):
+    words = ["predict", REPOSITORY, "--text", "Lovely."]
+    online = lora_tune(hub, tmp_path, *words, token=hub.token)
+    offline = lora_tune(hub, tmp_path, *words, HF_HUB_OFFLINE="1")
+    assert offline.stdout == online.stdout
+    empty = lora_tune(hub, tmp_path / "empty", *words, HF_HUB_OFFLINE="1", code=2)
+    assert f"{REPOSITORY}: wanted this adapter from {hub.endpoint} (offline mode" in line(empty)
+    assert "(nor is there a folder me/reviews here)" in line(empty)
+
+
+def test_an_unknown_adapter_gets_one_line(hub, tmp_path):
+    said = line(lora_tune(hub, tmp_path, "predict", "me/nowhere", "--text", "x", code=2))
+    assert f"me/nowhere: on {hub.endpoint} there is no such adapter, or it is private" in said

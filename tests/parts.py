@@ -1,0 +1,81 @@
+"""A base loaded, an adapter attached to it, trained a little and saved: the parts of a run."""
+
+import torch
+
+from lora_tune.adapter import adapter_tensors, attach_adapter, save_adapter
+from lora_tune.base import find_base
+from lora_tune.manifest import seal_adapter
+from lora_tune.model import load_model, load_tokenizer
+from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig
+from lora_tune.targets import find_targets
+from lora_tune.tasks import find_task
+from tests.tiny import reviews
+
+TASK = find_task("sequence_classification")
+LABELS = ["bad", "mixed", "fine"]
+
+
+class Parts:
+    """A base loaded, an adapter attached."""
+
+    def __init__(self, path, lora=None, seed=0, **model):
+        self.config = ModelConfig(name=str(path), **model)
+        self.lora = lora or LoraConfig()
+        self.base = find_base(self.config)
+        self.targets = find_targets(self.base, self.config, self.lora, TASK)
+        self.tokenizer = load_tokenizer(self.base, self.config, DataConfig(max_length=64))
+        torch.manual_seed(seed)
+        self.model, self.head, self.fresh_head = load_model(
+            self.base, self.config, task=TASK, labels=LABELS, tokenizer=self.tokenizer
+        )
+        self.model.eval()
+
+    def attach(self):
+        self.adapted = attach_adapter(
+            self.model, self.lora, targets=self.targets, head=self.head, task=TASK
+        )
+        return self.adapted.eval()
+
+    def logits(self, model):
+        inputs = self.tokenizer(
+            reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            return model(**inputs).logits
+
+    def train_a_little(self, steps=3):
+        inputs = self.tokenizer(
+            reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
+        )
+        labels = torch.arange(8) % len(LABELS)
+        self.adapted.train()
+        moving = [p for p in self.adapted.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(moving, lr=0.01)
+        for _ in range(steps):
+            self.adapted(**inputs, labels=labels).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        self.adapted.eval()
+
+    def save(self, folder):
+        """Save and seal the adapter; returns the bytes of its weights."""
+        written = save_adapter(
+            self.adapted, folder, base=self.base, tokenizer=self.tokenizer, labels=LABELS
+        )
+        self.reseal(folder)
+        return written
+
+    def reseal(self, folder):
+        """Write a manifest for what is in the folder."""
+        seal_adapter(
+            folder,
+            "card",
+            task=TASK.name,
+            labels=LABELS,
+            base=self.base,
+            quantization=self.config.quantization,
+            tensors=adapter_tensors(self.adapted),
+            recipe_name="tiny",
+            recipe="",
+            data_fingerprint="",
+        )
