@@ -6,7 +6,7 @@ DATA ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results readme
+.PHONY: setup train test check params results parity readme
 
 setup: .venv/ready
 
@@ -35,6 +35,11 @@ params: .venv/ready
 # make results RECIPE=minilm_imdb_lora DATA=FOLDER: runs it and keeps what it printed
 results: .venv/ready
 	$(BIN)/python benchmarks/real_reviews.py $(RECIPE) $(DATA)
+	$(BIN)/python benchmarks/readme.py
+
+# make parity: what merging changes, in fp32, in bf16 and from a 4-bit base
+parity: .venv/ready
+	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/readme.py
 
 readme: .venv/ready

@@ -1,0 +1,48 @@
+"""Merge the quickstart's adapters and keep what was printed: `make parity`.
+
+Trains the quickstart twice, on its base as it is and on its base in 4 bits, then merges; writes
+results/parity.txt: each command, then its output.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+MERGES = [
+    ("runs/quickstart/latest/adapter", "float32"),
+    ("runs/quickstart/latest/adapter", "bfloat16"),
+    ("runs/quickstart-4bit/adapter", "float32"),
+]
+
+
+def lora_tune(*words: str) -> str:
+    """Run a verb; returns what it printed."""
+    command = [sys.executable, "-m", "lora_tune", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    print(done.stdout, flush=True)
+    return done.stdout
+
+
+def main() -> None:
+    """Train, merge, write."""
+    with tempfile.TemporaryDirectory() as place:
+        four_bit = Path(place) / "run"
+        lora_tune("train", "quickstart")
+        lora_tune("train", "quickstart", "model.quantization=4bit", "--output", str(four_bit))
+        parts = []
+        for number, (adapter, dtype) in enumerate(MERGES):
+            option = "" if dtype == "float32" else f" --dtype {dtype}"
+            real = adapter.replace("runs/quickstart-4bit", str(four_bit))
+            output = str(Path(place) / f"merged-{number}")
+            shown = lora_tune("merge", real, "--output", output, "--dtype", dtype)
+            table = shown.partition("\n\nModel:")[0]
+            parts.append(f"$ lora-tune merge {adapter} --output merged{option}\n{table}\n")
+    train = '$ make train RECIPE=quickstart SET="model.quantization=4bit --output ..."'
+    parts.insert(2, train.replace("...", "runs/quickstart-4bit") + "\n")
+    (RESULTS / "parity.txt").write_text("\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
