@@ -6,7 +6,7 @@ DATA ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results parity readme
+.PHONY: setup train test check params results olah parity readme
 
 setup: .venv/ready
 
@@ -36,6 +36,11 @@ params: .venv/ready
 results: .venv/ready
 	$(BIN)/python benchmarks/real_reviews.py $(RECIPE) $(DATA)
 	$(BIN)/python benchmarks/readme.py
+
+# make olah: an independent Hub server in an environment of its own, for one more test
+olah:
+	$(PYTHON) -m venv .olah
+	.olah/bin/python -m pip install --quiet --disable-pip-version-check olah==0.5.4
 
 # make parity: what merging changes, in fp32, in bf16 and from a 4-bit base
 parity: .venv/ready

@@ -48,6 +48,7 @@ def find_commit(name: str, *, kind: Kind, revision: str | None, error: type[Lora
     )
 
     where = f"{name}: on {constants.ENDPOINT}"
+    revision = revision or constants.DEFAULT_REVISION
     try:
         info = HfApi().repo_info(
             name,

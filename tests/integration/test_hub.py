@@ -64,7 +64,7 @@ def asked_for(server, name):
         (404, {"X-Error-Code": "RepoNotFound"}, "there is no such model, or it is private"),
         (401, {"X-Error-Code": "RepoNotFound"}, "there is no such model, or it is private"),
         (403, {"X-Error-Code": "GatedRepo"}, "this model asks for access"),
-        (404, {"X-Error-Code": "RevisionNotFound"}, "this model has no revision None"),
+        (404, {"X-Error-Code": "RevisionNotFound"}, "this model has no revision 'main'"),
         (500, {}, "it answered 500), and it is not in the local cache; offline, give a local"),
     ],
 )
