@@ -49,7 +49,7 @@ def test_rows_that_have_changed_are_not_taken_for_the_runs(run_tiny, rows, tmp_p
     with pytest.raises(DataError, match="are no longer those of the run, so some may have been"):
         assess(adapter)
     shutil.rmtree(place)
-    with pytest.raises(DataError, match=r"no such file or folder .*; or give labelled rows with --"):
+    with pytest.raises(DataError, match=r"no such file or folder .*; or give labelled rows"):
         assess(adapter)
     assert assess(adapter, data=rows / "test.jsonl").test_rows == 32
 
