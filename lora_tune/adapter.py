@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from lora_tune.base import Base
 from lora_tune.errors import ArtifactError, first_line
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import torch
     from peft import PeftConfig, PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-Combination = Literal["linear", "ties", "dare_linear", "dare_ties"]
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def combine_adapters(
     folders: Sequence[Path],
     *,
     weights: Sequence[float],
-    combination: Combination,
+    combination: str,
     density: float,
 ) -> "PeftModel":
     """Put several adapters of one base together into one, for inference.
@@ -169,6 +167,7 @@ def combine_adapters(
     Yu et al. 2023, arXiv 2311.03099.
 
     Args:
+        combination: one of COMBINATIONS.
         density: the share of values that TIES and DARE keep, above 0 and at most 1.
 
     Raises:

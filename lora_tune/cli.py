@@ -9,12 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lora_tune.choices import COMBINATIONS, DTYPES
 from lora_tune.errors import DataError, LoraTuneError, RecipeError
 from lora_tune.redaction import redact
 
 DONE, BUG, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
-DTYPES = ("float32", "bfloat16", "float16")
-COMBINATIONS = ("linear", "ties", "dare_linear", "dare_ties")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         help="txt, csv, tsv, jsonl, json or parquet; - for standard input",
     )
     predict.add_argument("--column", metavar="NAME", help="of texts in the input (default: text)")
-    predict.add_argument("--format", help="of the input (default: by its suffix; txt from -)")
+    predict.add_argument(
+        "--format", choices=INPUT_FORMATS, help="of the input (default: its suffix; txt from -)"
+    )
     predict.add_argument(
         "--output", metavar="FILE", help="csv or jsonl; - for standard output, as jsonl"
     )

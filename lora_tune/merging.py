@@ -1,7 +1,6 @@
 """One adapter or several merged into their base: a plain model, with proof of what it changed."""
 
 import json
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lora_tune.adapter import (
-    Combination,
     combine_adapters,
     detach_adapter,
     load_adapter_weights,
@@ -27,15 +25,15 @@ from lora_tune.errors import ArtifactError
 from lora_tune.evaluation import predict_logits
 from lora_tune.manifest import CARD_FILE
 from lora_tune.model import dequantize_into
-from lora_tune.publishing import make_draft, publish, resolve_output
-from lora_tune.tasks import find_task
+from lora_tune.publishing import publishing, resolve_output
+from lora_tune.redaction import redact
+from lora_tune.tasks import SequenceClassification, find_task
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES = ("float32", "bfloat16", "float16")
 PARITY_FILE = "parity.json"
 # What rounding may do. A merge that lost a head or a factor is far beyond.
 MOST_FLIPPED = 0.01  # of the rows
@@ -67,6 +65,34 @@ class Parity:
         )
 
 
+@dataclass(frozen=True)
+class Blend:
+    """Adapters that go together, and how they are combined where there are several."""
+
+    artifacts: list[Artifact]
+    weights: list[float]
+    combination: str
+    density: float
+
+    @property
+    def first(self) -> Artifact:
+        """The adapter whose base, tokenizer and rows stand for all."""
+        return self.artifacts[0]
+
+    def attach(self, model: "PreTrainedModel") -> "PeftModel":
+        """Put the adapters onto a base."""
+        if len(self.artifacts) == 1:
+            return load_adapter_weights(model, self.first.folder)
+        seed_everything(0)  # DARE drops at random
+        return combine_adapters(
+            model,
+            [artifact.folder for artifact in self.artifacts],
+            weights=self.weights,
+            combination=self.combination,
+            density=self.density,
+        )
+
+
 def merge_adapters(
     sources: Sequence[str | Path],
     *,
@@ -74,7 +100,7 @@ def merge_adapters(
     data: Path | None = None,
     base: str | None = None,
     dtype: str = "float32",
-    combination: Combination = "linear",
+    combination: str = "linear",
     weights: Sequence[float] | None = None,
     density: float = 0.5,
     force: bool = False,
@@ -88,8 +114,8 @@ def merge_adapters(
         data: labelled rows to compare on; None for the test rows of the first adapter's run.
         base: where the base is; None for the place that the first adapter names.
         dtype: of the weights written, one of DTYPES.
-        combination: of several adapters; see `combine_adapters`.
-        weights: one for each adapter; None for equal shares of 1.
+        combination: of several adapters, one of COMBINATIONS; see `combine_adapters`.
+        weights: one for each of several adapters; None for equal shares of 1.
         density: the share of values that TIES and DARE keep.
         force: write the model however far it is from the adapter.
         show: takes the parity report.
@@ -98,53 +124,30 @@ def merge_adapters(
         LoraTuneError: an adapter, its base or the rows are not as they should be; the adapters do
             not go together; or the merged model is too far from the adapter.
     """
-    import torch
-    import transformers
-
     final = resolve_output(output)
     artifacts = [find_adapter(source) for source in sources]
     _check_together(artifacts)
-    weights = list(weights) if weights else [1 / len(artifacts)] * len(artifacts)
-    if len(weights) != len(artifacts) or sum(weights) <= 0:
-        raise ArtifactError(
-            f"--weights: found {weights}, expected {len(artifacts)}, one for each adapter, with a "
-            "sum above 0"
-        )
-    first = artifacts[0]
-    task, recipe = find_task(first.manifest.task), read_recipe(first, data)
-    rows, _ = find_rows(first, recipe, data)
-
-    def attach(model: "PreTrainedModel") -> "PeftModel":
-        if len(artifacts) == 1:
-            return load_adapter_weights(model, first.folder)
-        seed_everything(0)  # DARE drops at random
-        folders = [artifact.folder for artifact in artifacts]
-        return combine_adapters(
-            model, folders, weights=weights, combination=combination, density=density
-        )
-
-    model, tokenizer, _ = load_adapter_base(first, base)
-    adapted = attach(model)
+    blend = Blend(artifacts, _share_out(weights, len(artifacts)), combination, density)
+    manifest = blend.first.manifest
+    task = find_task(manifest.task)
+    rows, _ = find_rows(blend.first, read_recipe(blend.first, data), data)
+    model, tokenizer, _ = load_adapter_base(blend.first, base)
+    adapted = blend.attach(model)
     unmerged = _answer(adapted, tokenizer, rows, title="unmerged")
-    if first.manifest.base.quantization is not None:
+    if manifest.base.quantization is not None:
         # PEFT would merge into 4 or 8 bits and round the adapter away: merge into what they mean.
-        model, _, _ = load_adapter_base(first, base, quantized=False)
+        model, _, _ = load_adapter_base(blend.first, base, quantized=False)
         dequantize_into(model, detach_adapter(adapted))
-        adapted = attach(model)
-    draft = make_draft(final)
-    try:
-        plain = merge_adapter(adapted).to(getattr(torch, dtype))
-        plain.save_pretrained(draft)
-        tokenizer.save_pretrained(draft)
-        auto_class = getattr(transformers, task.auto_class)
-        with quiet_loading():
-            loaded = auto_class.from_pretrained(draft).to(find_device())
-        merged = _answer(loaded, tokenizer, rows, title="merged")
+        adapted = blend.attach(model)
+    with publishing(final) as draft:
+        merged_model = _write_model(merge_adapter(adapted), tokenizer, draft, dtype, task)
+        merged = _answer(merged_model, tokenizer, rows, title="merged")
+        several = len(artifacts) > 1
         parity = Parity(
             adapters=[artifact.name for artifact in artifacts],
-            weights=weights,
-            combination=combination if len(artifacts) > 1 else None,
-            base_quantization=first.manifest.base.quantization,
+            weights=blend.weights,
+            combination=combination if several else None,
+            base_quantization=manifest.base.quantization,
             dtype=dtype,
             rows=len(rows.rows.texts),
             largest_logit_difference=float(np.abs(merged - unmerged).max()),
@@ -160,13 +163,46 @@ def merge_adapters(
                 f"{MOST_FLIPPED:.0%} of predictions flipped and no logit changed by more than "
                 f"{LARGEST_DIFFERENCE:g}; nothing was written; --force writes it all the same"
             )
-        (draft / PARITY_FILE).write_text(json.dumps(asdict(parity), indent=2) + "\n")
-        (draft / CARD_FILE).write_text(write_merged_card(first.manifest, parity), encoding="utf-8")
-        publish(draft, final)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+        report = json.dumps(asdict(parity), indent=2) + "\n"
+        for name, text in {
+            PARITY_FILE: report,
+            CARD_FILE: write_merged_card(manifest, parity),
+        }.items():
+            (draft / name).write_text(redact(text), encoding="utf-8")
     return final
+
+
+def _write_model(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    folder: Path,
+    dtype: str,
+    task: SequenceClassification,
+) -> "PreTrainedModel":
+    """Write a merged model, and load it again as anyone would."""
+    import torch
+    import transformers
+
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors leaves its files to their owner alone
+    with quiet_loading():
+        loaded = getattr(transformers, task.auto_class).from_pretrained(folder)
+    return loaded.to(find_device())
+
+
+def _share_out(weights: Sequence[float] | None, adapters: int) -> list[float]:
+    if weights is None:
+        return [1 / adapters] * adapters
+    if adapters == 1:
+        raise ArtifactError("--weights: found one adapter; they are for combining several")
+    if len(weights) != adapters or not sum(weights) > 0:
+        raise ArtifactError(
+            f"--weights: found {list(weights)}, expected {adapters}, one for each adapter, with a "
+            "sum above 0"
+        )
+    return list(weights)
 
 
 def _check_together(artifacts: Sequence[Artifact]) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from lora_tune.choices import INPUT_FORMATS, OUTPUT_FORMATS
 from lora_tune.classifier import Classifier, Prediction
 from lora_tune.data import text_fault
 from lora_tune.errors import DataError
@@ -18,8 +19,6 @@ from lora_tune.suggestions import did_you_mean
 STREAM = "-"  # standard input or output
 WINDOW_ROWS = 1024  # classified together, batched by length; then written
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-INPUT_FORMATS = ("txt", "csv", "tsv", "jsonl", "json", "parquet")
-OUTPUT_FORMATS = ("csv", "jsonl")
 SHOWN_FAULTS = 20
 LONGEST_CELL = 2**31 - 1  # characters; the module's own limit of 2**17 is less than a long text
 KEPT_AS = "input."  # before the name of an input column that an output column bears too

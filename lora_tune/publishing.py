@@ -1,7 +1,10 @@
 """A directory written aside, in a hidden neighbour, and published by one rename."""
 
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lora_tune.errors import ArtifactError
@@ -37,6 +40,18 @@ def make_draft(final: Path) -> Path:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror}") from None
     os.chmod(folder, 0o755)
     return Path(folder)
+
+
+@contextmanager
+def publishing(final: Path) -> Iterator[Path]:
+    """Give a directory to write in, and publish it when the block ends without an error."""
+    draft = make_draft(final)
+    try:
+        yield draft
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    publish(draft, final)
 
 
 def publish(draft: Path, final: Path) -> None:

@@ -6,7 +6,7 @@ from tests.conftest import ROOT
 
 # Lower rooms first; a room imports from lower floors only.
 FLOORS = [
-    ["errors", "suggestions", "redaction"],
+    ["errors", "suggestions", "redaction", "choices"],
     ["training_fields", "recipe", "publishing"],
     ["recipe_file", "environment", "metrics", "hub"],
     ["sources", "base", "scoring"],
