@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lora_tune.choices import COMBINATIONS, DTYPES
+from lora_tune.choices import COMBINATIONS, DTYPES, INPUT_FORMATS
 from lora_tune.errors import DataError, LoraTuneError, RecipeError
 from lora_tune.redaction import redact
 
