@@ -11,9 +11,9 @@ from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
 MERGES = [
-    ("runs/quickstart/latest/adapter", "float32"),
-    ("runs/quickstart/latest/adapter", "bfloat16"),
-    ("runs/quickstart-4bit/adapter", "float32"),
+    ("runs/quickstart/latest/adapter", "merged", "float32"),
+    ("runs/quickstart/latest/adapter", "merged-bf16", "bfloat16"),
+    ("runs/quickstart-4bit/adapter", "merged-4bit", "float32"),
 ]
 
 
@@ -32,13 +32,13 @@ def main() -> None:
         lora_tune("train", "quickstart")
         lora_tune("train", "quickstart", "model.quantization=4bit", "--output", str(four_bit))
         parts = []
-        for number, (adapter, dtype) in enumerate(MERGES):
+        for adapter, name, dtype in MERGES:
             option = "" if dtype == "float32" else f" --dtype {dtype}"
             real = adapter.replace("runs/quickstart-4bit", str(four_bit))
-            output = str(Path(place) / f"merged-{number}")
+            output = str(Path(place) / name)
             shown = lora_tune("merge", real, "--output", output, "--dtype", dtype)
             table = shown.partition("\n\nModel:")[0]
-            parts.append(f"$ lora-tune merge {adapter} --output merged{option}\n{table}\n")
+            parts.append(f"$ lora-tune merge {adapter} --output {name}{option}\n{table}\n")
     train = '$ make train RECIPE=quickstart SET="model.quantization=4bit --output ..."'
     parts.insert(2, train.replace("...", "runs/quickstart-4bit") + "\n")
     (RESULTS / "parity.txt").write_text("\n".join(parts))

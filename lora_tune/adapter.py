@@ -114,6 +114,7 @@ def save_adapter(
     config.modules_to_save = sorted(set(config.modules_to_save))
     # Resized embeddings are not trained, and a new pad token's row is never attended to.
     model.save_pretrained(folder, save_embedding_layers=False)
+    tokenizer.chat_template = None  # several would be a folder of files that no classifier needs
     tokenizer.save_pretrained(folder)
     text = json.dumps(list(labels), ensure_ascii=False)
     (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
@@ -238,6 +239,9 @@ def _read_config(model: "PreTrainedModel", folder: Path) -> "PeftConfig":
     """Read an adapter's configuration, for a base that may have been quantised or be so no more."""
     import peft
 
+    kind = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("peft_type")
+    if kind != "LORA":
+        raise ArtifactError(f"{folder / CONFIG_FILE}: found {kind!r} as peft_type, expected LORA")
     config = peft.PeftConfig.from_pretrained(folder)
     config.fan_in_fan_out = _has_conv1d(model)
     config.inference_mode = True

@@ -11,10 +11,9 @@ from lora_tune.manifest import (
     MANIFEST_FILE,
     Manifest,
     read_manifest,
-    verify_adapter,
-    verify_base,
 )
 from lora_tune.recipe import ModelConfig
+from lora_tune.verification import verify_adapter, verify_base
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,14 @@ def find_adapter(source: str | Path) -> Artifact:
         ArtifactError: it is not there, or not as it was when it was trained.
     """
     name = str(source)
-    folder = Path(source).expanduser()
-    owner, _, rest = name.partition("/")
+    folder = Path(name)
+    if name.startswith("~/"):
+        folder = folder.expanduser()
+    repository, _, revision = name.partition("@")
+    owner, _, rest = repository.partition("/")
     is_hub_id = isinstance(source, str) and owner.strip(".~") and rest and "/" not in rest
     if is_hub_id and not folder.exists():
-        folder = _fetch(*name.partition("@")[::2])
+        folder = _fetch(repository, revision)
     return Artifact(name, folder, verify_adapter(folder))
 
 

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
+
+import yaml
 
 from lora_tune.adapter import load_adapter_weights
 from lora_tune.artifact import Artifact, find_adapter
@@ -12,11 +14,11 @@ from lora_tune.classifier import load_adapter_base, load_adapter_tokenizer
 from lora_tune.comparison import Comparison, compare
 from lora_tune.data import Split, load_data, load_file
 from lora_tune.environment import seed_everything
-from lora_tune.errors import DataError
+from lora_tune.errors import ArtifactError, DataError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.recipe import Recipe
-from lora_tune.recipe_file import parse_recipe
-from lora_tune.redaction import redact
+from lora_tune.recipe_file import ENVIRONMENT_VARIABLE, parse_recipe
+from lora_tune.redaction import is_secret, redact
 from lora_tune.tasks import find_task
 
 
@@ -55,7 +57,7 @@ def assess_adapter(
 
 
 def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:
-    """Read the recipe that an adapter was trained by.
+    """Read what the rows and the seed were, from the recipe that an adapter was trained by.
 
     Args:
         data: stands in for the recipe's source, which need not be at hand then.
@@ -63,11 +65,19 @@ def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:
     Raises:
         RecipeError: a value of it cannot be had here, such as an environment variable.
     """
-    manifest = artifact.manifest
-    overrides = [f"data.source={data}"] if data else []
-    where = f"{artifact.name}: its recipe"
-    recipe = parse_recipe(manifest.recipe, overrides, name=manifest.recipe_name, where=where)
-    return replace(recipe, data=replace(recipe.data, labels=manifest.labels))
+    manifest, where = artifact.manifest, f"{artifact.name}: its recipe"
+    whole = yaml.safe_load(manifest.recipe)
+    sections = {
+        "model": {"name": manifest.base.name},
+        "data": whole["data"] | ({"source": "-"} if data else {}) | {"labels": manifest.labels},
+        "training": {"seed": whole["training"]["seed"]},
+    }
+    for name in ENVIRONMENT_VARIABLE.findall(str(sections)):
+        if is_secret(name):  # a stranger's recipe would send it along with a request
+            raise ArtifactError(
+                f"{where} reads the secret {name}; give labelled rows with --data FILE"
+            )
+    return parse_recipe(yaml.safe_dump(sections), name=manifest.recipe_name, where=where)
 
 
 def find_rows(artifact: Artifact, recipe: Recipe, data: Path | None) -> tuple[Split, list[str]]:

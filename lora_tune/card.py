@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from lora_tune.base import Base
 from lora_tune.comparison import CONFIDENCE, Comparison, Cost
 from lora_tune.manifest import Manifest
 from lora_tune.recipe import Recipe
-from lora_tune.sources import EMBEDDED_PREFIX
 
 if TYPE_CHECKING:
     from lora_tune.merging import Parity
@@ -25,6 +25,7 @@ tokenizer = AutoTokenizer.from_pretrained("%s")
 model = AutoPeftModelForSequenceClassification.from_pretrained(
     "%s", id2label=dict(enumerate(labels)), pad_token_id=tokenizer.pad_token_id)
 ```"""
+MARKDOWN = re.compile(r"[\\`*_{}\[\]()!|~:]")  # where a line is escaped as HTML already
 PIPELINE_TAG = "text-classification"
 
 
@@ -35,8 +36,13 @@ def write_card(
     labels: Sequence[str],
     comparison: Comparison,
     cost: Cost,
+    hub_data: bool,
 ) -> str:
-    """Write an adapter's card in Markdown, with the metadata that the Hub reads."""
+    """Write an adapter's card in Markdown, with the metadata that the Hub reads.
+
+    Args:
+        hub_data: whether the rows came from the Hub.
+    """
     low, high = comparison.difference_interval
     lora, training = recipe.lora, recipe.training
     fresh = " The base has a fresh head, so it guesses." if comparison.fresh_head else ""
@@ -62,9 +68,9 @@ def write_card(
     return "\n".join(
         [
             "---",
-            _metadata(recipe, base, comparison),
+            _metadata(recipe, base, comparison, is_hub=hub_data),
             "---",
-            f"# {html.escape(recipe.name)}",
+            f"# {_plain(recipe.name)}",
             "",
             f"A LoRA adapter for {_code(base.name)}, trained on {_code(recipe.source_as_written)} "
             f"to tell {named} apart. Made with lora_tune.",
@@ -77,7 +83,7 @@ def write_card(
             f"selected.{fresh} Difference in {comparison.metric}: {comparison.difference:+.4f}, "
             f"{CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
             "",
-            *(html.escape(caveat) for caveat in comparison.caveats),
+            *map(_plain, comparison.caveats),
             "",
             "## Loading",
             "",
@@ -109,7 +115,7 @@ def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
     rows = [[name, _code(str(value))] for name, value in report if value is not None]
     return "\n".join(
         [
-            f"# {html.escape(manifest.recipe_name)}, merged",
+            f"# {_plain(manifest.recipe_name)}, merged",
             "",
             f"{_code(manifest.base.name)} with LoRA merged into its weights, to tell "
             f"{', '.join(map(_code, manifest.labels))} apart. A plain transformers model.",
@@ -120,11 +126,10 @@ def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
     )
 
 
-def _metadata(recipe: Recipe, base: Base, comparison: Comparison) -> str:
+def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: bool) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     source = recipe.source_as_written
-    is_hub = not source.startswith(EMBEDDED_PREFIX) and source.count("/") == 1
     results = [
         EvalResult(
             task_type=PIPELINE_TAG,
@@ -152,12 +157,15 @@ def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Text from data or recipes as Markdown code, which it cannot leave."""
-    escaped = html.escape(" ".join(text.split()))
-    return f"<code>{escaped.replace('`', '&#96;').replace('|', '&#124;')}</code>"
+    return f"<code>{_plain(text)}</code>"
+
+
+def _plain(text: str) -> str:
+    """Text from data or recipes, in which Markdown and HTML find nothing of theirs."""
+    line = html.escape(" ".join(text.split()))
+    return MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", line)
 
 
 def _literal(labels: Sequence[str]) -> str:
     """Label names as a Python list that cannot end the code around it."""
-    text = json.dumps(list(labels))
-    return text.replace("`", "\\u0060").replace("<", "\\u003c")
+    return ascii(list(labels)).replace("`", "\\x60").replace("<", "\\x3c")

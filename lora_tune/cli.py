@@ -24,14 +24,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    if any(word.startswith("-") or "=" not in word for word in rest):
+    if rest and not (hasattr(options, "overrides") and all(map(_is_override, rest))):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    options.overrides = [*getattr(options, "overrides", []), *rest]  # also after --output
+    if rest:
+        options.overrides += rest  # those after --output
     try:
         options.verb(options)
     except LoraTuneError as error:
         _complain(error)
         return USER_FAULT
+    except BrokenPipeError:  # the reader of what is printed, such as `head`, has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     except KeyboardInterrupt as error:
         _complain(error, "Interrupted: nothing was published")
         return INTERRUPTED
@@ -39,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(redact(traceback.format_exc()), file=sys.stderr)
         return BUG
     return DONE
+
+
+def _is_override(word: str) -> bool:
+    return "=" in word and not word.startswith("-")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -76,11 +83,13 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--output", metavar="DIR", type=Path, required=True, help="of the model")
     merge.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights")
     merge.add_argument(
-        "--combine", choices=COMBINATIONS, default="linear", help="several adapters (PEFT's names)"
+        "--combine",
+        choices=COMBINATIONS,
+        help="several adapters: linear (default) adds up their changes exactly; others as in PEFT",
     )
     merge.add_argument("--weights", metavar="W", nargs="+", type=float, help="one for each adapter")
     merge.add_argument(
-        "--density", metavar="D", type=_share, default=0.5, help="kept by ties and dare"
+        "--density", metavar="D", type=_share, help="kept by ties and dare (default: 0.5)"
     )
     merge.add_argument("--force", action="store_true", help="write it however far it is off")
     push = _verb(verbs, "push", _push, "send an adapter to the Hub")
@@ -91,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--dry-run", action="store_true", help="show what would go up, send nothing")
     params = _verb(verbs, "params", _params, "count what recipes train, without their weights")
     params.add_argument(
-        "recipes", metavar="RECIPE", nargs="+", help="names or paths; key=value too"
+        "overrides", metavar="RECIPE", nargs="+", help="names or paths; key=value too"
     )
     return parser
 
@@ -137,9 +146,6 @@ def _train(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
     recipe = load_recipe(options.recipe, options.overrides)
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # a polite kill clears up as Ctrl-C does
     _prepare()
     from lora_tune.run import run_recipe
 
@@ -229,8 +235,8 @@ def _push(options: argparse.Namespace) -> None:
 def _params(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
-    overrides = [word for word in options.recipes if "=" in word] + options.overrides
-    names = [word for word in options.recipes if "=" not in word]
+    overrides = list(filter(_is_override, options.overrides))
+    names = [word for word in options.overrides if not _is_override(word)]
     if not names:
         raise RecipeError("params: expected the name of a recipe, or several")
     recipes = [load_recipe(name, overrides) for name in names]
@@ -243,6 +249,8 @@ def _params(options: argparse.Namespace) -> None:
 
 def _prepare() -> None:
     """Set up the process for heavy work; the imports that follow it take seconds."""
+    # A polite kill clears up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from lora_tune.environment import keep_freed_memory, quiet_libraries
 
     keep_freed_memory()

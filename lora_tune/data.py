@@ -184,6 +184,10 @@ def load_file(
 def text_fault(text: object) -> str | None:
     """Say what is wrong with what should be a text, or None."""
     if isinstance(text, str) and text.strip():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return "holds half a surrogate pair, such as a cut emoji; expected text"
         return None
     found = "nothing" if text is None or isinstance(text, str) else repr(text)
     return f"found {found}, expected text"

@@ -1,6 +1,7 @@
 """What the run stands on: device, seed, memory allocator, quiet libraries, versions, git state."""
 
 import ctypes
+import gc
 import logging
 import os
 import platform
@@ -91,6 +92,15 @@ def find_device() -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def free_memory() -> None:
+    """Give back what is no longer in use: Trainer refers to itself, and CUDA keeps freed blocks."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def describe_environment(device: str) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from lora_tune.errors import ArtifactError
 from lora_tune.evaluation import predict_logits
 from lora_tune.manifest import CARD_FILE
 from lora_tune.model import dequantize_into
-from lora_tune.publishing import publishing, resolve_output
+from lora_tune.publishing import open_to_others, publishing, resolve_output
 from lora_tune.redaction import redact
 from lora_tune.tasks import SequenceClassification, find_task
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PARITY_FILE = "parity.json"
+LINEAR, DENSITY = "linear", 0.5  # where several adapters are combined and nothing is said
 # What rounding may do. A merge that lost a head or a factor is far beyond.
 MOST_FLIPPED = 0.01  # of the rows
 LARGEST_DIFFERENCE = 1.0  # of a logit
@@ -100,9 +101,9 @@ def merge_adapters(
     data: Path | None = None,
     base: str | None = None,
     dtype: str = "float32",
-    combination: str = "linear",
+    combination: str | None = None,
     weights: Sequence[float] | None = None,
-    density: float = 0.5,
+    density: float | None = None,
     force: bool = False,
     show: Callable[[Parity], None],
 ) -> Path:
@@ -114,9 +115,10 @@ def merge_adapters(
         data: labelled rows to compare on; None for the test rows of the first adapter's run.
         base: where the base is; None for the place that the first adapter names.
         dtype: of the weights written, one of DTYPES.
-        combination: of several adapters, one of COMBINATIONS; see `combine_adapters`.
+        combination: of several adapters, one of COMBINATIONS; None for linear; see
+            `combine_adapters`.
         weights: one for each of several adapters; None for equal shares of 1.
-        density: the share of values that TIES and DARE keep.
+        density: the share of values that TIES and DARE keep; None for 0.5.
         force: write the model however far it is from the adapter.
         show: takes the parity report.
 
@@ -125,9 +127,15 @@ def merge_adapters(
             not go together; or the merged model is too far from the adapter.
     """
     final = resolve_output(output)
+    if len(sources) == 1 and (combination or weights):
+        raise ArtifactError("--combine, --weights: found one adapter; they are for several")
+    combination = combination or LINEAR
+    if density is not None and (len(sources) == 1 or combination == LINEAR):
+        raise ArtifactError("--density: is for --combine ties, dare_linear and dare_ties")
     artifacts = [find_adapter(source) for source in sources]
     _check_together(artifacts)
-    blend = Blend(artifacts, _share_out(weights, len(artifacts)), combination, density)
+    shares = _share_out(weights, len(artifacts))
+    blend = Blend(artifacts, shares, combination, DENSITY if density is None else density)
     manifest = blend.first.manifest
     task = find_task(manifest.task)
     rows, _ = find_rows(blend.first, read_recipe(blend.first, data), data)
@@ -186,7 +194,7 @@ def _write_model(
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     for path in folder.iterdir():
-        path.chmod(0o644)  # safetensors leaves its files to their owner alone
+        open_to_others(path)  # safetensors leaves its files to their owner alone
     with quiet_loading():
         loaded = getattr(transformers, task.auto_class).from_pretrained(folder)
     return loaded.to(find_device())
@@ -195,8 +203,6 @@ def _write_model(
 def _share_out(weights: Sequence[float] | None, adapters: int) -> list[float]:
     if weights is None:
         return [1 / adapters] * adapters
-    if adapters == 1:
-        raise ArtifactError("--weights: found one adapter; they are for combining several")
     if len(weights) != adapters or not sum(weights) > 0:
         raise ArtifactError(
             f"--weights: found {list(weights)}, expected {adapters}, one for each adapter, with a "
@@ -222,12 +228,18 @@ def _check_together(artifacts: Sequence[Artifact]) -> None:
                 [name for name in other.manifest.tensors if ".lora_" not in name],
             ),
             ("quantization", first.manifest.base.quantization, other.manifest.base.quantization),
+            ("tokenizer", _tokenizer_hashes(first), _tokenizer_hashes(other)),
         ):
             if mine != its:
                 raise ArtifactError(
                     f"{other.name}: does not go together with {first.name}: its {what}, {its}, "
                     f"differs from {mine}"
                 )
+
+
+def _tokenizer_hashes(artifact: Artifact) -> list[str]:
+    files = artifact.manifest.files.items()
+    return [record.sha256[:12] for name, record in files if name.startswith("tokenizer")]
 
 
 def _answer(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import IO, Any
 from lora_tune.choices import INPUT_FORMATS, OUTPUT_FORMATS
 from lora_tune.classifier import Classifier, Prediction
 from lora_tune.data import text_fault
-from lora_tune.errors import DataError
+from lora_tune.errors import DataError, first_line
 from lora_tune.sources import read_file
 from lora_tune.suggestions import did_you_mean
 
@@ -63,13 +64,15 @@ def read_rows(source: str, column: str, form: str | None = None) -> list[InputRo
     if form in ("json", "parquet"):
         if source == STREAM:
             raise DataError(f"--format {form}: cannot be read from standard input; give a file")
-        rows = list(_read_table(path, column))
+        rows = list(_read_table(path, column, form))
     else:
         with _open_text(source) as file:
             if form == "txt":
                 rows = make_rows([line.rstrip("\r\n") for line in file])
             elif form == "jsonl":
-                rows = list(_read_jsonl(file, column, source))
+                rows = list(_read_jsonl(file, column))
+                if rows and all(column not in row.columns for row in rows):
+                    raise _no_column(source, column, list(rows[0].columns))
             else:
                 rows = list(_read_delimited(file, column, source, DELIMITERS[form]))
     if not rows:
@@ -121,7 +124,8 @@ def check_output(output: str, source: str | None) -> None:
         )
     if path.is_dir() or not path.parent.is_dir():
         raise DataError(f"--output {path}: expected a file in a folder that is there")
-    if source and source != STREAM and path.exists() and path.samefile(source):
+    given = Path(source) if source and source != STREAM else None
+    if given and given.exists() and path.exists() and path.samefile(given):
         raise DataError(f"--output {path}: is the input; name another file")
 
 
@@ -135,7 +139,11 @@ def writing_rows(
         rows: all that will be written; their columns are kept.
     """
     names = ["label", *(f"p_{label}" for label in labels)]
-    kept = {name: KEPT_AS + name if name in names else name for row in rows for name in row.columns}
+    kept: dict[str, str] = {}
+    for name in {name: None for row in rows for name in row.columns}:
+        kept[name] = name
+        while kept[name] in names or list(kept.values()).count(kept[name]) > 1:
+            kept[name] = KEPT_AS + kept[name]
     with _open_output(output) as file:
         table = csv.DictWriter(file, [*kept.values(), *names])
         if output.endswith(".csv"):
@@ -155,38 +163,36 @@ def writing_rows(
         yield write
 
 
-def _read_jsonl(file: IO[str], column: str, source: str) -> Iterator[InputRow]:
-    for number, line in enumerate(file):
+def _read_jsonl(file: IO[str], column: str) -> Iterator[InputRow]:
+    for number, line in enumerate(line for line in file if line.strip()):
         try:
             columns = json.loads(line)
         except json.JSONDecodeError as error:
             fault = f"not JSON: {error.msg} at column {error.colno}"
-            yield InputRow(number, {column: line.rstrip("\r\n")}, fault=fault)
-            continue
-        if not isinstance(columns, dict):
-            fault = f"found {type(columns).__name__}, expected an object with {column!r}"
-            yield InputRow(number, {column: line.rstrip("\r\n")}, fault=fault)
-        elif column not in columns and number == 0:
-            raise _no_column(source, column, list(columns))
+        except (ValueError, RecursionError) as error:  # a number too long, lists too deep
+            fault = f"not JSON that can be read: {first_line(error)}"
         else:
-            yield _row(number, columns, columns.get(column))
+            if isinstance(columns, dict):
+                yield _row(number, columns, columns.get(column))
+                continue
+            fault = f"found {type(columns).__name__}, expected an object with {column!r}"
+        yield InputRow(number, {column: line.rstrip("\r\n")}, fault=fault)
 
 
 def _read_delimited(file: IO[str], column: str, source: str, delimiter: str) -> Iterator[InputRow]:
     csv.field_size_limit(LONGEST_CELL)
-    table = csv.reader(file, delimiter=delimiter)
-    header = next(table, [])
-    if column not in header:
-        raise _no_column(source, column, header)
+    lines = list(file)
+    header, read = _read_cells(lines, 0, delimiter)
+    if column not in (header or []):
+        raise _no_column(source, column, header or [])
+    assert header is not None
     number = 0
-    while True:
-        line = table.line_num + 1
-        try:
-            cells = next(table)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield InputRow(number, {}, fault=f"line {line}: {error}")
+    while read < len(lines):
+        line = read + 1
+        cells, read = _read_cells(lines, read, delimiter)
+        if cells is None:
+            fault = f"line {line}: its quotation marks do not close"
+            yield InputRow(number, {column: lines[line - 1].rstrip("\r\n")}, fault=fault)
             number += 1
             continue
         if not cells:  # an empty line
@@ -200,8 +206,23 @@ def _read_delimited(file: IO[str], column: str, source: str, delimiter: str) -> 
         number += 1
 
 
-def _read_table(path: Path, column: str) -> Iterator[InputRow]:
-    rows = read_file(path)
+def _read_cells(lines: Sequence[str], start: int, delimiter: str) -> tuple[list[str] | None, int]:
+    """Read one row; where it has no end, it is one line long, so that it costs no other row.
+
+    Returns:
+        Its cells, or None where it has no end; and the number of the line after it.
+    """
+    rest = (lines[i] for i in range(start, len(lines)))
+    table = csv.reader(rest, delimiter=delimiter, strict=True)
+    try:
+        cells = next(table, [])
+    except csv.Error:
+        return None, start + 1
+    return cells, start + table.line_num
+
+
+def _read_table(path: Path, column: str, form: str) -> Iterator[InputRow]:
+    rows = read_file(path, form)
     if column not in rows.column_names:
         raise _no_column(str(path), column, rows.column_names)
     for number, columns in enumerate(rows):
@@ -241,9 +262,22 @@ def _neighbours(path: Path) -> list[str]:
 
 @contextmanager
 def _open_output(output: str) -> Iterator[IO[str]]:
+    """Open standard output, or a hidden neighbour that becomes the file when all went well."""
+    # Half a surrogate pair, which JSON may hold, is written as its escape.
     if output == STREAM:
+        sys.stdout.reconfigure(  # type: ignore[union-attr]
+            encoding="utf-8", errors="backslashreplace"
+        )
         yield sys.stdout
         sys.stdout.flush()
         return
-    with open(output, "w", newline="", encoding="utf-8") as file:
-        yield file
+    final = Path(output).resolve()
+    draft = final.with_name(f".{final.name}.{os.getpid()}.incomplete")
+    try:
+        with draft.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+            yield file
+        draft.replace(final)
+    except OSError as error:
+        raise DataError(f"--output {output}: cannot be written: {error.strerror}") from None
+    finally:
+        draft.unlink(missing_ok=True)

@@ -38,8 +38,15 @@ def make_draft(final: Path) -> Path:
         folder = tempfile.mkdtemp(prefix=f".{final.name}.", suffix=SUFFIX, dir=final.parent)
     except OSError as error:
         raise ArtifactError(f"{final}: cannot be written: {error.strerror}") from None
-    os.chmod(folder, 0o755)
+    open_to_others(Path(folder))
     return Path(folder)
+
+
+def open_to_others(path: Path) -> None:
+    """Give a file or directory the mode that the user's umask asks for, not its owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    path.chmod((0o777 if path.is_dir() else 0o666) & ~mask)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ PACKAGE = Path(__file__).parent
 # Where a recipe's bare name is looked for: here, in a source checkout, in an installed wheel.
 RECIPE_FOLDERS = (Path("recipes"), PACKAGE.parent / "recipes", PACKAGE / "recipes")
 COMMAND_LINE = "command line"
+WRITTEN_KEYS = ("model.", "data.labels", "lora.target_modules")  # an adapter's files need them
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 
 
@@ -190,9 +191,9 @@ KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or f
 
 
 def _secret_faults(key: str, value: str) -> Iterator[str]:
-    """Keep what a key reads from the environment out of all output, but for the base's place."""
+    """Keep what a key reads from the environment out of all output, but for what loads a model."""
     for name in ENVIRONMENT_VARIABLE.findall(value):
-        if not key.startswith("model."):
+        if not key.startswith(WRITTEN_KEYS):
             remember_variable(name)
         elif is_secret(name):
             yield f"{key} is written into the adapter, so it cannot come from the secret {name}"

@@ -8,12 +8,18 @@ import json
 import os
 import re
 
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSW|API_?KEY|ACCESS_?KEY|CREDENTIAL", re.IGNORECASE)
+SECRET_NAME = re.compile(
+    r"TOKEN|SECRET|PASSW|PASSPHRASE|(API|ACCESS|PRIVATE|ACCOUNT|SIGNING)_?KEY|CREDENTIAL|_PWD$",
+    re.IGNORECASE,
+)
 SHORTEST = 8  # characters; a shorter value would take ordinary words away with it
 IN_URL = [
     (re.compile(r"(\w:/{1,2})[^/\s@'\"]+@"), r"\1***@"),  # a path drops the second slash
     (
-        re.compile(r"([?&][\w-]*(?:token|key|secret|passw|signature)[\w-]*=)[^&\s'\"]+", re.I),
+        re.compile(
+            r"([?&](?:[\w-]*(?:token|key|secret|passw|signature|auth)[\w-]*|sig|pwd)=)[^&\s'\"]+",
+            re.IGNORECASE,
+        ),
         r"\1***",
     ),
 ]
@@ -33,9 +39,11 @@ def is_secret(name: str) -> bool:
 def redact(text: str) -> str:
     """Put a name in place of every secret; also inside JSON."""
     values = {
-        value: name
+        form: name
         for name, value in os.environ.items()
-        if len(value) >= SHORTEST and (name in _read_by_recipes or is_secret(name))
+        if name in _read_by_recipes or is_secret(name)
+        for form in (value, value.strip(), " ".join(value.split()))  # as tables show it
+        if len(form) >= SHORTEST
     }
     for value in sorted(values, key=len, reverse=True):
         for form in (value, json.dumps(value, ensure_ascii=False)[1:-1]):

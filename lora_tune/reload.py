@@ -55,13 +55,16 @@ def check_reload(folder: Path, trained: Answers) -> ReloadCheck:
     Raises:
         ArtifactError: it does not load, or answers otherwise; the tensor at fault is named.
     """
+    here = str(Path(__file__).parents[1])
+    places = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", "lora_tune.reload", str(folder)],
+        # -P: what lies in the working directory is not imported.
+        [sys.executable, "-P", "-m", "lora_tune.reload", str(folder)],
         input=json.dumps(trained.texts),
         capture_output=True,
         text=True,
         # The base is at hand: nothing is fetched to check what was saved.
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(places)},
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]

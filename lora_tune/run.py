@@ -19,7 +19,7 @@ from lora_tune.card import write_card
 from lora_tune.classifier import Classifier
 from lora_tune.comparison import Comparison, Cost, Example, compare
 from lora_tune.data import Data, load_data
-from lora_tune.environment import describe_environment, seed_everything
+from lora_tune.environment import describe_environment, free_memory, seed_everything
 from lora_tune.evaluation import Evaluation, evaluate_model
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_model, load_tokenizer
@@ -96,7 +96,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
             Inputs(draft.adapter, arguments, base, targets, tokenizer, data),
             show=show,
         )
-        # The trained model is gone by now, so that there is room for the reloaded one.
+        free_memory()  # of the trained model, which is gone, for the reloaded one
         reload = check_reload(draft.adapter, trained.answers)
         environment = describe_environment(arguments.device.type) | {
             "seed": arguments.seed,
@@ -169,7 +169,14 @@ def _train(recipe: Recipe, inputs: Inputs, *, show: Callable[[str], None]) -> Tr
     cost = Cost(trainable, total, adapter_bytes, history.train_seconds)
     seal_adapter(
         inputs.folder,
-        write_card(recipe, base=inputs.base, labels=data.labels, comparison=comparison, cost=cost),
+        write_card(
+            recipe,
+            base=inputs.base,
+            labels=data.labels,
+            comparison=comparison,
+            cost=cost,
+            hub_data=data.commit is not None,
+        ),
         task=task.name,
         labels=data.labels,
         base=inputs.base,

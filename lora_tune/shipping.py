@@ -9,9 +9,8 @@ from lora_tune.card import REPOSITORY
 from lora_tune.errors import ArtifactError, first_line
 from lora_tune.manifest import CARD_FILE, MANIFEST_FILE
 
-ATTEMPTS = (
-    3  # where the Hub fails or the connection breaks; what is there already is not sent again
-)
+# Where the Hub fails or the connection breaks; what is there already is not sent again.
+ATTEMPTS = 3
 PAUSE_SECONDS = 2.0
 
 
@@ -42,10 +41,9 @@ def pack_adapter(source: str | Path, repository: str) -> Shipment:
     artifact = find_adapter(source)
     names = [MANIFEST_FILE, *artifact.manifest.files]
     files = {name: (artifact.folder / name).read_bytes() for name in names}
-    card = artifact.folder / CARD_FILE
-    if card.is_file():
-        text = card.read_text(encoding="utf-8").replace(REPOSITORY, repository)
-        files[CARD_FILE] = text.encode()
+    card = _read_card(artifact.folder)
+    if card is not None:
+        files[CARD_FILE] = card.replace(REPOSITORY, repository).encode()
     return Shipment(repository, dict(sorted(files.items())), _caveats(artifact))
 
 
@@ -63,7 +61,7 @@ def push_shipment(shipment: Shipment, *, private: bool, revision: str | None) ->
         ArtifactError: there is no token, no permission, or no way to the Hub.
     """
     from huggingface_hub import constants, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError
+    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
     where = f"{shipment.repository}: on {constants.ENDPOINT}"
     if get_token() is None:
@@ -76,6 +74,11 @@ def push_shipment(shipment: Shipment, *, private: bool, revision: str | None) ->
             if status < 500 or attempt == ATTEMPTS:
                 raise ArtifactError(f"{where} {_refusal(status, error)}") from None
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
+            if isinstance(error, OfflineModeIsEnabled) or isinstance(
+                error.__cause__, HfHubHTTPError
+            ):
+                # Such as the card's metadata, refused before anything else is sent.
+                raise ArtifactError(f"{where} nothing was sent: {_plain(error)}") from None
             # The client has tried an upload again by itself before it says RuntimeError.
             if isinstance(error, RuntimeError) or attempt == ATTEMPTS:
                 cause = first_line(error.__cause__ or error)
@@ -91,7 +94,8 @@ def _send(shipment: Shipment, private: bool, revision: str | None) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi
 
     hub = HfApi()
-    hub.create_repo(shipment.repository, private=private, exist_ok=True)
+    # None: as its owner's settings have it, which may be private.
+    hub.create_repo(shipment.repository, private=private or None, exist_ok=True)
     if private and not hub.repo_info(shipment.repository).private:
         raise ArtifactError(
             f"{shipment.repository}: is there already, and public; make it private on the Hub, or "
@@ -116,6 +120,25 @@ def _refusal(status: int, error: Exception) -> str:
     if status >= 500:
         return f"it answered {status}; the adapter here is untouched: run the same command again"
     return f"it answered {status}: {first_line(error)}"
+
+
+def _plain(error: Exception) -> str:
+    """Put what the client says of several lines into one."""
+    return " ".join(str(error).split())
+
+
+def _read_card(folder: Path) -> str | None:
+    """Read the card, which no hash covers; a link may lead to the Hub's cache alone."""
+    card = folder / CARD_FILE
+    if not card.is_file():
+        return None
+    cache = folder.resolve().parent.parent / "blobs"  # where a snapshot's links lead
+    if card.resolve().parent not in (folder.resolve(), cache):
+        raise ArtifactError(f"{card}: is a link to {card.resolve()}, outside the adapter")
+    try:
+        return card.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{card}: is not UTF-8: {error}") from None
 
 
 def _caveats(artifact: Artifact) -> list[str]:

@@ -1,6 +1,7 @@
 """A data source opened: raw rows by split, from files, a folder, the Hub or the package."""
 
 import csv
+import glob
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -88,8 +89,11 @@ def open_source(config: DataConfig) -> Source:
     return _open_hub(config)
 
 
-def read_file(path: Path) -> "Dataset":
+def read_file(path: Path, form: str | None = None) -> "Dataset":
     """Read the rows of one csv, tsv, json, jsonl or parquet file.
+
+    Args:
+        form: which of them it is; None for its suffix.
 
     Raises:
         DataError: there is no such file, or it is malformed (with the line where that is known).
@@ -99,13 +103,14 @@ def read_file(path: Path) -> "Dataset":
     if not path.is_file():
         near = did_you_mean(path.name, _neighbours(path), prefix=f"{path.parent}/")
         raise DataError(f"{path}: no such file (looked from {Path.cwd()}){near}")
-    if path.suffix.lower() not in READERS:
+    suffix = f".{form}" if form else path.suffix.lower()
+    if suffix not in READERS:
         raise DataError(f"{path}: found a {path.suffix or 'nameless'} file, expected {FORMATS}")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty")
-    reader, options = READERS[path.suffix.lower()]
+    reader, options = READERS[suffix]
     try:
-        splits = datasets.load_dataset(reader, data_files=str(path), **options)
+        splits = datasets.load_dataset(reader, data_files=glob.escape(str(path)), **options)
     except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
         raise DataError(f"{path}: {_explain_malformed(path, error)}") from None
     return splits["train"]

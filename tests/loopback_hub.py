@@ -19,6 +19,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 from urllib.parse import parse_qs, unquote
 
+import yaml
+
 Files = dict[str, bytes]
 Failure = int | Literal["drop"]  # a status, or the connection is closed midway
 USER = "loopback"  # whose tokens these are, and who owns a repo created without an owner
@@ -215,6 +217,11 @@ class Exchange(BaseHTTPRequestHandler):
 
     @route("POST", "/api/validate-yaml")
     def validate_yaml(self) -> Reply:
+        head = re.match(r"---\n(.*?)\n---\n", json.loads(self.body)["content"], re.DOTALL)
+        try:
+            yaml.safe_load(head[1] if head else "")
+        except yaml.YAMLError as error:
+            return as_json({"errors": [{"message": str(error)}], "warnings": []}, 400)
         return as_json({"errors": [], "warnings": []})
 
     @route("POST", "/api/repos/create")

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -46,6 +47,8 @@ def dataset():
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     recipe = load_recipe(RECIPE)
+    latest = ROOT / "runs" / RECIPE / "latest"
+    before = latest.resolve()
     with LoopbackHub() as hub:
         hub.add(recipe.model.name, make_base(tmp_path_factory.mktemp("base"), recipe.model.name))
         hub.add(recipe.data.source, dataset(), kind="datasets")
@@ -57,7 +60,15 @@ def run(tmp_path_factory):
             text=True,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    return (ROOT / "runs" / RECIPE / "latest").resolve(), done.stdout, hub
+    folder = latest.resolve()
+    yield folder, done.stdout, hub
+    # The base was none but in name: no one shall take the adapter for a real one.
+    shutil.rmtree(folder)
+    latest.unlink()
+    if before.exists():
+        latest.symlink_to(before.name)
+    elif not any(latest.parent.iterdir()):
+        latest.parent.rmdir()
 
 
 def test_it_trains_from_the_hub(run):

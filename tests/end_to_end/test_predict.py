@@ -115,6 +115,77 @@ def test_a_broken_line_of_a_csv_file(adapter, tmp_path, capsys):
     assert [row["label"] is None for row in rows] == [False, True, True, False, False]
 
 
+def test_an_open_quotation_mark_costs_its_own_line_alone(adapter, tmp_path, capsys):
+    source, output = tmp_path / "given.csv", tmp_path / "out.csv"
+    source.write_text('id,text\n1,"Good\n2,Fine film\n3,"Two\nlines"\n4,Dull\n5,"open\n')
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in said[:2]] == [
+        "row 0 (rows count from 0): line 2: its quotation marks do not close",
+        "row 4 (rows count from 0): line 7: its quotation marks do not close",
+    ]
+    rows = read(output)
+    assert [row["text"] for row in rows[1:4]] == ["Fine film", "Two\nlines", "Dull"]
+    assert [bool(row["label"]) for row in rows] == [False, True, True, True, False]
+
+
+def test_odd_rows_cost_no_other(adapter, expected, tmp_path, capsys):
+    lines = [
+        '{"text": "cut \\ud83d"}',
+        f'{{"text": "Good, really", "n": {"9" * 5000}}}',
+        "[" * 100_000,
+        "",
+        '{"text": "Dull.", "more": "\\ud83d", "label": 1, "input.label": 2}',
+    ]
+    source, output = tmp_path / "given.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(lines))
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "row 0 (rows count from 0): holds half a surrogate pair" in said[0]
+    assert "row 1 (rows count from 0): not JSON that can be read" in said[1]
+    assert "row 2 (rows count from 0): not JSON that can be read" in said[2]
+    rows = read(output)
+    assert len(rows) == 4
+    assert rows[3]["label"] == expected[1].label
+    kept = ("more", "input.label", "input.input.label")
+    assert [rows[3][name] for name in kept] == ["\ud83d", 1, 2]
+
+
+def test_an_output_is_whole_or_as_it_was(adapter, tmp_path, monkeypatch, capsys):
+    source, output = tmp_path / "given.txt", tmp_path / "out.csv"
+    source.write_text("Good\n")
+    output.write_text("precious")
+    with monkeypatch.context() as patch:
+        patch.setattr("lora_tune.classifier.softmax", lambda _: 1 / 0)
+        words = ["predict", str(adapter), "--input", str(source), "--output", str(output)]
+        assert main(words) == 1
+    assert output.read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["given.txt", "out.csv"]
+    assert main(["predict", str(adapter), "--input", "gone.txt", "--output", str(output)]) == 2
+    assert "gone.txt: No such file" in capsys.readouterr().err
+    blocked = "/proc/out.csv"
+    assert main(["predict", str(adapter), "--input", str(source), "--output", blocked]) == 2
+    assert capsys.readouterr().err.startswith("--output /proc/out.csv: cannot be written")
+
+
+def test_a_form_that_the_suffix_does_not_tell(adapter, tmp_path):
+    rows = [{"text": text} for text in TEXTS]
+    source = write(tmp_path / "given.parquet", rows).rename(tmp_path / "given.pq")
+    assert main(["predict", str(adapter), "--input", str(source), "--format", "parquet"]) == 0
+
+
+def test_a_reader_that_has_seen_enough(adapter):
+    command = f"{sys.executable} -m lora_tune predict {adapter} --input - --output - | head -c 1"
+    given = "Good\n" * 3000
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command],
+        cwd=ROOT,
+        input=given.encode(),
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_more_rows_than_a_window_keep_their_order(adapter, tmp_path, monkeypatch):
     monkeypatch.setattr("lora_tune.prediction.WINDOW_ROWS", 7)
     texts = [text for text in reviews("test")[0][:40] if "\n" not in text]

@@ -1,14 +1,17 @@
 """The README's first command, run as it stands, and its adapter used by others."""
 
+import csv
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from lora_tune.sources import EMBEDDED
 from tests.conftest import CACHE, ROOT
 from tests.tiny import reviews
 
@@ -108,7 +111,6 @@ def test_the_adapter_is_recorded_under_its_bases_hub_name(run):
 
 def test_a_changed_file_of_the_embedded_base_is_refused(tmp_path, monkeypatch):
     import importlib.util
-    import shutil
 
     from lora_tune.base import find_base
     from lora_tune.errors import ModelError
@@ -133,19 +135,35 @@ def test_the_package_of_the_base_is_not_imported():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_the_readmes_other_commands(run, tmp_path):
-    """As they stand there, after the first."""
+def test_the_readmes_other_commands(run, hub_cache, tmp_path):
+    """As they stand there, after the first, from a directory like the checkout."""
+    for name in (".venv", "recipes", "runs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("reviews.csv", "more.csv"):
+        shutil.copy(EMBEDDED / "movie_reviews" / "test.csv", tmp_path / name)
     readme = (ROOT / "README.md").read_text()
-    commands = re.findall(r"^\.venv/bin/lora-tune (?:predict .*--text|params) .*$", readme, re.M)
-    assert len(commands) == 2
-    code = re.search(r"```python\n(.*?)```", readme, re.DOTALL)[1]
-    wrong, answer = re.search(r"```\n\$ lora-tune (.*?)\n(.*?)```", readme, re.DOTALL).groups()
+    commands = re.findall(r"^\.venv/bin/lora-tune .*$", readme, re.MULTILINE)
+    verbs = [command.split()[1] for command in commands]
+    assert verbs == ["predict", "predict", "evaluate", "merge", "push", "params"]
     for command in commands:
-        done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert len(done.stdout.splitlines()) >= 3
+        done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    with (tmp_path / "labels.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 396
+    assert sum(row["label"] == row["input.label"] for row in rows) / 396 >= 0.80
+    assert (tmp_path / "merged" / "model.safetensors").is_file()
+
+
+def test_the_readmes_python(run):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["positive", "negative"]
+
+
+def test_the_readmes_faults():
+    readme = (ROOT / "README.md").read_text()
+    wrong, answer = re.search(r"```\n\$ lora-tune (.*?)\n(.*?)```", readme, re.DOTALL).groups()
     command = [sys.executable, "-m", "lora_tune", *wrong.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, answer)

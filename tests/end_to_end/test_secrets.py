@@ -13,6 +13,7 @@ SECRETS = {
     "HF_TOKEN": "hf_" + "s3cret" * 5,
     "MY_API_KEY": 'quoted"and\\slashed-key',
     "REVIEW_SECRET": "a-secret-example-" + "long" * 20,
+    "MOUNTED_SECRET": "first-line-of-it\nsecond-line-of-it\n",
     "DATA_PLACE": str(EMBEDDED / "movie_reviews"),  # no secret by its name, but read by a recipe
 }
 IN_URL = "p4ssw0rd-in-url"
@@ -23,7 +24,7 @@ data:
   labels: [negative, positive]
   train: {samples: 40}
 training: {num_train_epochs: 1, run_name: "${oc.env:MY_API_KEY}"}
-examples: ["${oc.env:REVIEW_SECRET}", plain]
+examples: ["${oc.env:REVIEW_SECRET}", "${oc.env:MOUNTED_SECRET}", plain]
 """
 
 
@@ -50,8 +51,23 @@ def lora_tune(folder, *words):
     )
 
 
+FORMS = [
+    "first-line-of-it",
+    "second-line-of-it",
+    'quoted\\"and\\\\slashed-key',
+    "a-secret-example-",
+]
+
+
 def leaks(text):
-    values = [*SECRETS.values(), IN_URL, 'quoted\\"and\\\\slashed-key', "a-secret-example-"]
+    values = [
+        *SECRETS.values(),
+        IN_URL,
+        "first-line-of-it",
+        "second-line-of-it",
+        'quoted\\"and\\\\slashed-key',
+        "a-secret-example-",
+    ]
     return [value for value in values if value in text]
 
 
@@ -77,6 +93,8 @@ def test_nothing_that_a_run_writes_or_says_holds_a_secret(run):
         ["train", "quickstart", "data.source=${oc.env:REVIEW_SECRET}"],
         ["train", "quickstart", "lora.rank=${oc.env:REVIEW_SECRET}"],
         ["train", "quickstart", "model.name=${oc.env:HF_TOKEN}"],
+        ["train", "quickstart", "data.labels=[a, '${oc.env:HF_TOKEN}']"],
+        ["train", "quickstart", f"data.source=https://example.org/rows.csv?sv=1&sig={IN_URL}"],
         ["train", "quickstart", "training.lr_scheduler_type=${oc.env:MY_API_KEY}"],
         ["predict", f"https://me:{IN_URL}@example.org/adapter", "--text", "x"],
         ["push", "ADAPTER", f"https://me:{IN_URL}@example.org/adapter"],

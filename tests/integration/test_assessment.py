@@ -7,7 +7,7 @@ import pytest
 
 from lora_tune.assessment import assess_adapter
 from lora_tune.cli import main
-from lora_tune.errors import DataError, RecipeError
+from lora_tune.errors import ArtifactError, DataError, RecipeError
 from tests.integration.conftest import BASES
 
 
@@ -74,5 +74,22 @@ def test_a_variable_that_is_not_set_here(run_tiny, rows, monkeypatch):
     assess(adapter)
     monkeypatch.delenv("PLACE_OF_ROWS")
     with pytest.raises(RecipeError, match=r"its recipe: data.source.*PLACE_OF_ROWS"):
+        assess(adapter)
+    assert assess(adapter, data=rows / "test.jsonl").test_rows == 32
+
+
+def test_the_rest_of_the_recipe_is_not_needed(run_tiny, rows, monkeypatch, tmp_path):
+    monkeypatch.setenv("A_TEXT", "A film of its own.")
+    adapter = run_tiny(overrides=["examples=['${oc.env:A_TEXT}']"]) / "adapter"
+    monkeypatch.delenv("A_TEXT")
+    odd = tmp_path / "[fold: 1].jsonl"
+    shutil.copy(rows / "test.jsonl", odd)
+    assert assess(adapter).test_rows == assess(adapter, data=odd).test_rows == 32
+
+
+def test_a_strangers_recipe_cannot_read_a_secret(run_tiny, rows, monkeypatch):
+    monkeypatch.setenv("A_TOKEN", str(rows))
+    adapter = run_tiny(data={"source": "${oc.env:A_TOKEN}"}) / "adapter"
+    with pytest.raises(ArtifactError, match="its recipe reads the secret A_TOKEN; give labelled"):
         assess(adapter)
     assert assess(adapter, data=rows / "test.jsonl").test_rows == 32

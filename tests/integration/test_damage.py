@@ -1,5 +1,6 @@
 """An adapter that is not as it was written is refused, in one line that says what is wrong."""
 
+import hashlib
 import json
 import shutil
 
@@ -11,8 +12,9 @@ from lora_tune.artifact import find_adapter
 from lora_tune.classifier import load_adapter
 from lora_tune.cli import main
 from lora_tune.errors import ArtifactError
-from lora_tune.manifest import verify_adapter
+from lora_tune.manifest import read_manifest, render_manifest
 from lora_tune.shipping import pack_adapter
+from lora_tune.verification import verify_adapter
 from tests.parts import Parts
 from tests.tiny import make_base
 
@@ -90,16 +92,31 @@ def garble_manifest(folder):
     (folder / "manifest.json").write_text("{")
 
 
-def lead_astray(folder):
+def edit_manifest(folder, change):
+    """As one could who seals it anew."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"]["../../.env"] = manifest["files"]["labels.json"]
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    change(manifest)
+    (folder / "manifest.json").write_text(render_manifest(manifest))
+
+
+def lead_astray(folder):
+    edit_manifest(folder, lambda m: m["files"].update({"../../.env": m["files"]["labels.json"]}))
+
+
+def ask_for_everything(folder):
+    edit_manifest(folder, lambda m: m["files"].update({"*": m["files"]["labels.json"]}))
+
+
+def list_a_pickle(folder):
+    edit_manifest(folder, lambda m: m["files"].update({"more.bin": m["files"]["labels.json"]}))
 
 
 def name_another_base(folder):
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["base"]["name"] = "another/base"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    edit_manifest(folder, lambda m: m["base"].update(name="another/base"))
+
+
+def be_another_manifest(folder):
+    (folder / "manifest.json").write_text("[]")
 
 
 DAMAGES = [
@@ -115,7 +132,10 @@ DAMAGES = [
     (pickle_only, "has no adapter_model.safetensors; adapter_model.bin is a pickle, which is not"),
     (forget_manifest, "has no manifest.json, so nothing tells whether it is whole"),
     (garble_manifest, "manifest.json: damaged: Expecting property name"),
-    (lead_astray, "manifest.json: damaged: it lists '../../.env', no plain file name"),
+    (be_another_manifest, "manifest.json: damaged: it is no manifest"),
+    (lead_astray, "manifest.json: damaged: it lists '../../.env', which has no place in it"),
+    (ask_for_everything, "manifest.json: damaged: it lists '*', which has no place in it"),
+    (list_a_pickle, "manifest.json: damaged: it lists 'more.bin', which has no place in it"),
     (name_another_base, "adapter_config.json: says "),
 ]
 
@@ -140,6 +160,28 @@ def test_one_flipped_byte_in_any_file_but_the_card_is_found(whole, tmp_path):
         (adapter / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=name.split(".")[0]):
             verify_adapter(adapter)
+
+
+def test_a_flipped_byte_anywhere_in_the_manifest_is_found(adapter):
+    content = (adapter / "manifest.json").read_bytes()
+    for place in range(0, len(content), 7):
+        for bit in (1, 8):
+            flipped = bytearray(content)
+            flipped[place] ^= bit
+            (adapter / "manifest.json").write_bytes(flipped)
+            with pytest.raises(ArtifactError):
+                read_manifest(adapter)
+    (adapter / "manifest.json").write_bytes(content)
+    read_manifest(adapter)
+
+
+def test_an_adapter_of_another_kind_is_refused(bases, adapter):
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    (adapter / "adapter_config.json").write_text(json.dumps(config | {"peft_type": "XLORA"}))
+    digest = hashlib.sha256((adapter / "adapter_config.json").read_bytes()).hexdigest()
+    edit_manifest(adapter, lambda m: m["files"]["adapter_config.json"].update(sha256=digest))
+    with pytest.raises(ArtifactError, match="found 'XLORA' as peft_type, expected LORA"):
+        load_adapter(adapter)
 
 
 def test_the_card_may_be_edited(adapter):
@@ -176,6 +218,23 @@ def test_another_base_in_the_place_of_its_own_is_refused(bases, tmp_path):
         load_adapter(tmp_path / "adapter")
 
 
+def test_a_base_configured_otherwise_is_refused(bases, tmp_path):
+    place = shutil.copytree(bases["distilbert-base-uncased"], tmp_path / "base")
+    parts = Parts(place)
+    parts.attach()
+    parts.save(tmp_path / "adapter")
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | {"transformers_version": "9.9"}))
+    load_adapter(tmp_path / "adapter")
+    (place / "config.json").write_text(json.dumps(config | {"activation": "relu"}))
+    with pytest.raises(ArtifactError, match=r"weights are the same, but config.json differs"):
+        load_adapter(tmp_path / "adapter")
+    (place / "config.json").write_text(json.dumps(config))
+    shutil.copy(place / "model.safetensors", place / "model.more.safetensors")
+    with pytest.raises(ArtifactError, match=r"SHA-256 of model.more.safetensors .* no such file"):
+        load_adapter(tmp_path / "adapter")
+
+
 def test_a_base_that_has_moved_is_named(bases, tmp_path):
     place = shutil.copytree(bases["distilbert-base-uncased"], tmp_path / "base")
     parts = Parts(place)
@@ -190,14 +249,28 @@ def test_a_base_that_has_moved_is_named(bases, tmp_path):
 
 def test_weights_that_do_not_fit_the_base_although_all_is_as_written(bases, tmp_path):
     """The last line of defence: a manifest made for weights that lack a tensor."""
+    lost = "base_model.model.pre_classifier.weight"
     parts = Parts(bases["distilbert-base-uncased"])
     parts.attach()
     parts.save(tmp_path / "adapter")
     drop_head(tmp_path / "adapter")
     parts.reseal(tmp_path / "adapter")
+    edit_manifest(tmp_path / "adapter", lambda manifest: manifest["tensors"].pop(lost))
     find_adapter(tmp_path / "adapter")
     with pytest.raises(ArtifactError, match=r"lacks the tensor .*pre_classifier.weight"):
         load_adapter(tmp_path / "adapter")
+
+
+def test_a_card_that_leads_elsewhere_or_is_no_text_is_not_shipped(adapter, tmp_path):
+    (tmp_path / "private.txt").write_text("mine")
+    (adapter / "README.md").unlink()
+    (adapter / "README.md").symlink_to(tmp_path / "private.txt")
+    with pytest.raises(ArtifactError, match=r"is a link to .*private.txt, outside the adapter"):
+        pack_adapter(adapter, "me/mine")
+    (adapter / "README.md").unlink()
+    (adapter / "README.md").write_bytes(b"caf\xe9")
+    with pytest.raises(ArtifactError, match="is not UTF-8"):
+        pack_adapter(adapter, "me/mine")
 
 
 def test_what_lies_beside_the_adapters_files_is_not_shipped(adapter):

@@ -70,7 +70,7 @@ def test_a_quantised_base(run_tiny, tmp_path, name, bits):
     pytest.importorskip("bitsandbytes")
     model = {"quantization": bits}
     adapter = run_tiny(name, model=model | {"name": str(wide(tmp_path, name))}, **HARD) / "adapter"
-    folder, parity = merge([adapter], tmp_path / "merged")
+    folder, parity = merge([adapter], tmp_path / "merged", force=True)
     assert parity.base_quantization == bits
     # 8-bit also rounds what goes into each layer, which no merged model does.
     assert parity.largest_logit_difference < {"4bit": 1e-4, "8bit": 0.5}[bits]

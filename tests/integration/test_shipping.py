@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -176,11 +177,11 @@ def test_a_damaged_download_is_refused(hub, pushed, tmp_path):
 
 
 def test_a_revision_goes_up_and_comes_back(hub, cache, adapter, pushed, tmp_path):
-    words = ["push", adapter, REPOSITORY, "--revision", "v2"]
+    words = ["push", adapter, REPOSITORY, "--revision", "trial/2"]
     done = lora_tune(hub, cache, *words, token=hub.token)
-    assert f"lora-tune predict {REPOSITORY}@v2" in done.stdout
-    assert set(hub.files(REPOSITORY, revision="v2")) == set(hub.files(REPOSITORY))
-    words = ["predict", f"{REPOSITORY}@v2", "--text", "Lovely."]
+    assert f"lora-tune predict {REPOSITORY}@trial/2" in done.stdout
+    assert set(hub.files(REPOSITORY, revision="trial/2")) == set(hub.files(REPOSITORY))
+    words = ["predict", f"{REPOSITORY}@trial/2", "--text", "Lovely."]
     assert "Lovely." in lora_tune(hub, tmp_path, *words, token=hub.token).stdout
     words = ["predict", f"{REPOSITORY}@v3", "--text", "Lovely."]
     said = line(lora_tune(hub, tmp_path, *words, token=hub.token, code=2))
@@ -214,6 +215,27 @@ def test_a_push_that_is_not_allowed(hub, adapter, tmp_path, token, repository, w
     assert contents(adapter) == before
     with pytest.raises(KeyError):
         hub.files("me/new")
+
+
+def test_an_override_is_not_taken_for_an_option(hub, cache, adapter):
+    words = ["push", adapter, "me/open", "private=true"]
+    done = lora_tune(hub, cache, *words, token=hub.token, code=2)
+    assert "unrecognized arguments: private=true" in done.stderr
+    with pytest.raises(KeyError):
+        hub.files("me/open")
+
+
+def test_a_card_that_the_hub_would_refuse_is_not_called_a_broken_connection(
+    hub, cache, adapter, tmp_path
+):
+    mine = shutil.copytree(adapter, tmp_path / "adapter")
+    (mine / "README.md").write_text("---\nlicense: [no end\n---\nMine.")
+    said = line(lora_tune(hub, cache, "push", mine, "me/card", token=hub.token, code=2))
+    assert "nothing was sent: " in said
+    assert "README.md" in said
+    words = ["push", adapter, "me/offline"]
+    done = lora_tune(hub, cache, *words, token=hub.token, code=2, HF_HUB_OFFLINE="1")
+    assert "nothing was sent: " in line(done)
 
 
 def test_nothing_private_goes_to_a_repository_that_is_public(hub, cache, adapter):

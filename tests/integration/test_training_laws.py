@@ -1,11 +1,14 @@
 """What holds for every training run, seen on tiny models."""
 
+import ast
+import html
 import json
 import re
 
 import numpy as np
 import pytest
 import torch
+from markdown_it import MarkdownIt
 
 from lora_tune.base import find_base
 from lora_tune.batching import make_collator
@@ -230,14 +233,28 @@ def test_a_secret_in_an_interpolation_is_written_and_shown_nowhere(run_tiny, row
     assert str(rows) not in "".join(shown)
 
 
-def test_labels_cannot_break_out_of_the_card(run_tiny, rows, tmp_path):
+@pytest.mark.parametrize(
+    "label",
+    [
+        "`<script>x",
+        "![x](https://example.org/x.png)",
+        "[a](https://example.org) | **b**",
+        "\U0001f600",
+    ],
+)
+def test_labels_cannot_break_out_of_the_card(run_tiny, rows, tmp_path, label):
     for split in ("train", "test"):
-        text = (rows / f"{split}.jsonl").read_text().replace('"negative"', '"`<script>x"')
+        text = (rows / f"{split}.jsonl").read_text().replace('"negative"', json.dumps(label))
         (tmp_path / f"{split}.jsonl").write_text(text)
-    folder = run_tiny(data={"source": str(tmp_path), "labels": ["`<script>x", "positive"]})
+    folder = run_tiny(data={"source": str(tmp_path), "labels": [label, "positive"]})
     card = (folder / "adapter" / "README.md").read_text()
-    assert "<script>" not in card
-    assert "&#96;&lt;script&gt;x" in card
+    shown = MarkdownIt("gfm-like", {"linkify": False}).render(card)
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "<a " not in shown
+    assert f"<code>{html.escape(label, quote=False)}</code>" in shown
+    found = re.search(r"^labels = (.*)$", card, re.MULTILINE)[1]
+    assert ast.literal_eval(found) == [label, "positive"]
 
 
 def test_a_training_that_changes_nothing_says_so(run_tiny, plain):
