@@ -17,13 +17,22 @@ def test_an_interrupted_run(tmp_path, number):
     command += ["training.num_train_epochs=10000", "data.train.samples=40"]
     command += ["--output", str(tmp_path / "out")]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests run in the background are told to ignore SIGINT, and so are their children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    for line in process.stdout:
-        if line.startswith("epoch 2/"):  # so the first epoch's checkpoint is written
-            break
-    process.send_signal(number)
-    _, said = process.communicate(timeout=120)
+    try:
+        for line in process.stdout:
+            if line.startswith("epoch 2/"):  # so the first epoch's checkpoint is written
+                break
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     first, second = said.splitlines()
     assert first == "Interrupted: nothing was published"
