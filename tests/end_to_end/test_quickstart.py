@@ -163,7 +163,8 @@ def test_the_readmes_python(run):
 
 def test_the_readmes_faults():
     readme = (ROOT / "README.md").read_text()
-    wrong, answer = re.search(r"```\n\$ lora-tune (.*?)\n(.*?)```", readme, re.DOTALL).groups()
+    shown = re.search(r"```\n\$ lora-tune (train .*?)\n(.*?)```", readme, re.DOTALL)
+    wrong, answer = shown.groups()
     command = [sys.executable, "-m", "lora_tune", *wrong.split()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, answer)
