@@ -2,11 +2,14 @@
 PYTHON ?= python3
 RECIPE ?= quickstart
 SET ?=
+NAME ?= $(RECIPE)
 DATA ?=
+ROWS ?=
+MORE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results olah parity readme
+.PHONY: setup train test check params results curve intervals browser olah parity readme
 
 setup: .venv/ready
 
@@ -32,10 +35,23 @@ params: .venv/ready
 	$(BIN)/python benchmarks/trainable_parameters.py
 	$(BIN)/python benchmarks/readme.py
 
-# make results RECIPE=minilm_imdb_lora DATA=FOLDER: runs it and keeps what it printed
+# make results NAME=tweets RECIPE=minilm_imdb_lora DATA=FOLDER SET=...: keeps what it printed
 results: .venv/ready
-	$(BIN)/python benchmarks/real_reviews.py $(RECIPE) $(DATA)
+	$(BIN)/python benchmarks/real_data.py $(NAME) $(RECIPE) $(DATA) $(SET)
 	$(BIN)/python benchmarks/readme.py
+
+# make curve RECIPE=minilm_imdb_lora ROWS=250,1000,3000 DATA=FOLDER MORE=FILE: the same over rows
+curve: .venv/ready
+	$(BIN)/python benchmarks/curve.py $(RECIPE) $(ROWS) $(DATA) $(MORE)
+	$(BIN)/python benchmarks/readme.py
+
+# make intervals: how often the intervals hold the truth, by simulation
+intervals: .venv/ready
+	$(BIN)/python benchmarks/interval_coverage.py
+
+# make browser: what the test of the report drives Chromium with
+browser: .venv/ready
+	$(PIP) --editable '.[browser]'
 
 # make olah: an independent Hub server in an environment of its own, for one more test
 olah:

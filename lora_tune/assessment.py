@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -11,11 +10,12 @@ from lora_tune.adapter import load_adapter_weights
 from lora_tune.artifact import Artifact, find_adapter
 from lora_tune.batching import make_collator
 from lora_tune.classifier import load_adapter_base, load_adapter_tokenizer
-from lora_tune.comparison import Comparison, compare
+from lora_tune.comparison import BASE, LORA, Comparison, compare, comparison_json
 from lora_tune.data import Split, load_data, load_file
 from lora_tune.environment import seed_everything
 from lora_tune.errors import ArtifactError, DataError
 from lora_tune.evaluation import evaluate_model
+from lora_tune.ladder import Rung
 from lora_tune.recipe import Recipe
 from lora_tune.recipe_file import ENVIRONMENT_VARIABLE, parse_recipe
 from lora_tune.redaction import is_secret, redact
@@ -51,9 +51,8 @@ def assess_adapter(
     before = evaluate_model(model, split, task=task, collate=collate, title="base")
     adapted = load_adapter_weights(model, artifact.folder)
     after = evaluate_model(adapted, split, task=task, collate=collate, title="adapted")
-    return compare(
-        before, after, split.rows.labels, task=task, fresh_head=fresh_head, caveats=caveats
-    )
+    rungs = [Rung(BASE, before, None, None), Rung(LORA, after, None, None)]
+    return compare(rungs, split.rows.labels, task=task, fresh_head=fresh_head, caveats=caveats)
 
 
 def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:
@@ -109,7 +108,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     Raises:
         DataError: the file cannot be written.
     """
-    text = json.dumps(asdict(comparison), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(comparison_json(comparison), indent=2, ensure_ascii=False) + "\n"
     try:
         path.write_text(redact(text), encoding="utf-8")
     except OSError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from lora_tune.base import Base
-from lora_tune.comparison import CONFIDENCE, Comparison, Cost
+from lora_tune.comparison import TITLES, Comparison, Cost
 from lora_tune.manifest import Manifest
 from lora_tune.recipe import Recipe
 
@@ -43,12 +43,11 @@ def write_card(
     Args:
         hub_data: whether the rows came from the Hub.
     """
-    low, high = comparison.difference_interval
     lora, training = recipe.lora, recipe.training
     fresh = " The base has a fresh head, so it guesses." if comparison.fresh_head else ""
     scores = [
-        [name, f"{comparison.base[name]:.4f}", f"{comparison.adapted[name]:.4f}"]
-        for name in comparison.base
+        [TITLES[score.rung], *(f"{value:.4f}" for value in score.metrics.values())]
+        for score in comparison.rungs
     ]
     settings: list[list[object]] = [
         ["rank", lora.rank],
@@ -77,11 +76,12 @@ def write_card(
             "",
             "## Base against adapted",
             "",
-            _table(scores, ["metric", "base", "adapted"]),
+            _table(scores, ["", *comparison.adapted]),
             "",
             f"On the same {comparison.test_rows} test rows, on which nothing was trained or "
-            f"selected.{fresh} Difference in {comparison.metric}: {comparison.difference:+.4f}, "
-            f"{CONFIDENCE:.0%} interval {low:+.4f} to {high:+.4f}.",
+            f"selected.{fresh}",
+            "",
+            *(f"- {verdict.verdict}" for verdict in comparison.pairs),
             "",
             *map(_plain, comparison.caveats),
             "",

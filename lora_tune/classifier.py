@@ -10,7 +10,8 @@ import numpy as np
 from lora_tune.adapter import load_adapter_weights
 from lora_tune.artifact import Artifact, find_adapter, find_adapter_base
 from lora_tune.batching import make_collator
-from lora_tune.data import encode, text_fault
+from lora_tune.data import text_fault
+from lora_tune.encoding import encode
 from lora_tune.environment import find_device
 from lora_tune.errors import ArtifactError, DataError, first_line
 from lora_tune.evaluation import predict_logits

@@ -1,16 +1,16 @@
-"""From the command line to a verb to an exit code; the only room that prints."""
+"""From a verb to what it does to an exit code; the only room that prints."""
 
 import argparse
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
-from lora_tune.choices import COMBINATIONS, DTYPES, INPUT_FORMATS
+from lora_tune.arguments import is_override, parse_arguments
 from lora_tune.errors import DataError, LoraTuneError, RecipeError
+from lora_tune.recipe import Recipe
 from lora_tune.redaction import redact
 
 DONE, BUG, USER_FAULT, INTERRUPTED = 0, 1, 2, 130
@@ -22,14 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 done; 1 a bug in lora_tune (with its traceback); 2 the user can mend it; 130 interrupted.
     """
-    parser = _parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest and not (hasattr(options, "overrides") and all(map(_is_override, rest))):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if rest:
-        options.overrides += rest  # those after --output
+    options = parse_arguments(arguments)
     try:
-        options.verb(options)
+        VERBS[options.verb](options)
     except LoraTuneError as error:
         _complain(error)
         return USER_FAULT
@@ -44,104 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _is_override(word: str) -> bool:
-    return "=" in word and not word.startswith("-")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lora-tune", description="Fine-tune a model with LoRA, and know that it worked."
-    )
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    train = _verb(verbs, "train", _train, "train a recipe's adapter and compare it with its base")
-    train.add_argument("recipe", metavar="RECIPE", help="a name in recipes/, or a path")
-    train.add_argument("overrides", metavar="key=value", nargs="*", help="such as lora.rank=16")
-    train.add_argument("--output", metavar="DIR", type=Path, help="the run directory")
-    predict = _verb(verbs, "predict", _predict, "label names and probabilities for texts")
-    _adapter(predict)
-    given = predict.add_mutually_exclusive_group(required=True)
-    given.add_argument("--text", metavar="T", nargs="+", help="texts")
-    given.add_argument(
-        "--input",
-        metavar="FILE",
-        help="txt, csv, tsv, jsonl, json or parquet; - for standard input",
-    )
-    predict.add_argument("--column", metavar="NAME", help="of texts in the input (default: text)")
-    predict.add_argument(
-        "--format", choices=INPUT_FORMATS, help="of the input (default: its suffix; txt from -)"
-    )
-    predict.add_argument(
-        "--output", metavar="FILE", help="csv or jsonl; - for standard output, as jsonl"
-    )
-    evaluate = _verb(verbs, "evaluate", _evaluate, "compare a saved adapter with its base again")
-    _adapter(evaluate)
-    _data(evaluate)
-    evaluate.add_argument("--output", metavar="FILE", type=Path, help="the comparison, as json")
-    merge = _verb(verbs, "merge", _merge, "merge adapters into their base: a plain model")
-    _adapter(merge, nargs="+")
-    _data(merge)
-    merge.add_argument("--output", metavar="DIR", type=Path, required=True, help="of the model")
-    merge.add_argument("--dtype", choices=DTYPES, default="float32", help="of the weights")
-    merge.add_argument(
-        "--combine",
-        choices=COMBINATIONS,
-        help="several adapters: linear (default) adds up their changes exactly; others as in PEFT",
-    )
-    merge.add_argument("--weights", metavar="W", nargs="+", type=float, help="one for each adapter")
-    merge.add_argument(
-        "--density", metavar="D", type=_share, help="kept by ties and dare (default: 0.5)"
-    )
-    merge.add_argument("--force", action="store_true", help="write it however far it is off")
-    push = _verb(verbs, "push", _push, "send an adapter to the Hub")
-    _adapter(push, base=False)
-    push.add_argument("repository", metavar="REPO_ID", help="owner/name")
-    push.add_argument("--private", action="store_true", help="where the repository is new")
-    push.add_argument("--revision", metavar="BRANCH", help="made where needed (default: main)")
-    push.add_argument("--dry-run", action="store_true", help="show what would go up, send nothing")
-    params = _verb(verbs, "params", _params, "count what recipes train, without their weights")
-    params.add_argument(
-        "overrides", metavar="RECIPE", nargs="+", help="names or paths; key=value too"
-    )
-    return parser
-
-
-def _adapter(
-    parser: argparse.ArgumentParser, *, nargs: str | None = None, base: bool = True
-) -> None:
-    parser.add_argument(
-        "adapter",
-        metavar="ADAPTER",
-        nargs=nargs,
-        help="a directory, or a Hub id, owner/name[@revision]",
-    )
-    if base:
-        parser.add_argument("--base", metavar="PLACE", help="of the base, if it has moved")
-
-
-def _data(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--data", metavar="FILE", type=Path, help="labelled rows (default: the run's test rows)"
-    )
-
-
-def _share(word: str) -> float:
-    share = float(word)
-    if not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {word}")
-    return share
-
-
-def _verb(
-    verbs: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    run: Callable[[argparse.Namespace], None],
-    summary: str,
-) -> argparse.ArgumentParser:
-    parser = verbs.add_parser(name, help=summary, description=summary)
-    parser.set_defaults(verb=run)
-    return parser
-
-
 def _train(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
@@ -150,7 +47,7 @@ def _train(options: argparse.Namespace) -> None:
     from lora_tune.run import run_recipe
 
     folder = run_recipe(recipe, output=options.output, show=_show_part)
-    _show(f"Adapter: {folder / 'adapter'}")
+    _show(f"Adapter: {folder / 'adapter'}\nReport: {folder / 'report.html'}")
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -232,11 +129,46 @@ def _push(options: argparse.Namespace) -> None:
     _show(f'Use it: lora-tune predict {shipment.repository}{at} --text "..."')
 
 
+def _report(options: argparse.Namespace) -> None:
+    _prepare()
+    from lora_tune.report import write_report
+
+    _show(f"Report: {write_report(options.run)}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    if len(options.runs) < 2:
+        raise RecipeError("compare: expected two run directories or more")
+    _prepare()
+    from lora_tune.run_comparison import compare_runs, write_run_comparison
+    from lora_tune.tables import run_table
+
+    compared = compare_runs(options.runs)
+    _show(run_table(compared))
+    write_run_comparison(compared, options.output)
+    _show(f"Page: {options.output}")
+
+
+def _curve(options: argparse.Namespace) -> None:
+    from lora_tune.recipe_file import load_recipe
+
+    def load(rows: int | None) -> Recipe:
+        words = [] if rows is None else [f"data.train_rows={rows}"]
+        return load_recipe(options.recipe, [*options.overrides, *words])
+
+    load(None)  # its faults are told before the heavy imports
+    _prepare()
+    from lora_tune.curve import draw_curve
+
+    page = draw_curve(load, rows=options.rows, output=options.output, show=_show_part)
+    _show(f"Page: {page}")
+
+
 def _params(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
-    overrides = list(filter(_is_override, options.overrides))
-    names = [word for word in options.overrides if not _is_override(word)]
+    overrides = list(filter(is_override, options.overrides))
+    names = [word for word in options.overrides if not is_override(word)]
     if not names:
         raise RecipeError("params: expected the name of a recipe, or several")
     recipes = [load_recipe(name, overrides) for name in names]
@@ -245,6 +177,19 @@ def _params(options: argparse.Namespace) -> None:
     from lora_tune.tables import parameter_table
 
     _show(parameter_table([count_recipe(recipe) for recipe in recipes]))
+
+
+VERBS = {
+    "train": _train,
+    "predict": _predict,
+    "evaluate": _evaluate,
+    "merge": _merge,
+    "push": _push,
+    "report": _report,
+    "compare": _compare,
+    "curve": _curve,
+    "params": _params,
+}
 
 
 def _prepare() -> None:

@@ -1,30 +1,76 @@
-"""Base against adapted model on the same test rows: how much better, and how sure."""
+"""The adapted model against everything cheaper, on the same test rows: was it worth training?"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from lora_tune.classifier import Prediction
-from lora_tune.evaluation import Evaluation
+from lora_tune.ladder import Rung
+from lora_tune.pairs import Pair, compare_rows, describe_pair
+from lora_tune.statistics import wilson_interval
 from lora_tune.tasks import SequenceClassification
 
-CONFIDENCE = 0.95
-RESAMPLES = 9999
+BASE, LORA = "base", "lora"
+TITLES = {
+    "majority": "majority class",
+    "words": "words alone",
+    BASE: "base",
+    "head": "head alone",
+    "last_layers": "last layers",
+    "full": "full fine-tuning",
+    LORA: "LoRA",
+}
+COSTLY = {"last_layers", "full", LORA}  # trained like the adapter; the others cost next to nothing
+
+
+@dataclass(frozen=True)
+class Score:
+    """How one rung of the ladder did on the test rows."""
+
+    rung: str
+    metrics: dict[str, float]
+    interval: tuple[float, float]  # of the accuracy
+    trained_parameters: int | None  # None where it was not trained here
+    train_seconds: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """LoRA against another rung."""
+
+    rung: str
+    pair: Pair
+    verdict: str  # in words
+
+
+@dataclass(frozen=True)
+class SeedScore:
+    """What LoRA scored with one seed."""
+
+    seed: int
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Base and adapted model on the same test rows."""
+    """Every rung on the same test rows, and LoRA against each."""
 
     task: str
     metric: str  # of difference
     test_rows: int
+    headline: str
+    best_cheap: str  # the best rung of those that cost next to nothing
     base: dict[str, float]  # metrics
     adapted: dict[str, float]
     difference: float  # adapted - base
-    difference_interval: tuple[float, float]  # CONFIDENCE, over test rows
+    difference_interval: tuple[float, float] | None  # over test rows; None: no row tells
     fresh_head: bool  # the base's head is random, so the base guesses
+    rungs: list[Score]
+    pairs: list[Verdict]
+    seeds: list[SeedScore]  # where there are several; the first is that of the adapter
     caveats: list[str]  # what a reader of the numbers must know
 
 
@@ -48,52 +94,74 @@ class Example:
 
 
 def compare(
-    base: Evaluation,
-    adapted: Evaluation,
+    rungs: Sequence[Rung],
     labels: np.ndarray,
     *,
     task: SequenceClassification,
     fresh_head: bool,
     caveats: Sequence[str],
+    seeds: Mapping[int, Rung] | None = None,
+    warning: str = "",
 ) -> Comparison:
-    """Compare two evaluations of the same rows; labels (rows,) are class numbers."""
+    """Compare the answers of rungs, the base and LoRA among them, to rows with labels (rows,).
+
+    Args:
+        seeds: LoRA as trained with each seed, where there are several.
+        warning: to stand before the headline.
+    """
+    right = {rung.name: rung.evaluation.predictions == labels for rung in rungs}
+    metrics = {rung.name: rung.evaluation.metrics for rung in rungs}
+    pairs = []
+    for rung in rungs:
+        if rung.name != LORA:
+            pair = compare_rows(right[LORA], right[rung.name])
+            words = describe_pair(pair, TITLES[LORA], TITLES[rung.name])
+            pairs.append(Verdict(rung.name, pair, words))
+    best = min((v for v in pairs if v.rung not in COSTLY), key=lambda v: v.pair.difference)
+    base = next(verdict.pair for verdict in pairs if verdict.rung == BASE)
     return Comparison(
         task=task.name,
         metric=task.metric,
         test_rows=len(labels),
-        base=base.metrics,
-        adapted=adapted.metrics,
-        difference=adapted.metrics[task.metric] - base.metrics[task.metric],
-        difference_interval=accuracy_interval(base, adapted, labels),
+        headline=f"{warning} {_headline(best)}".strip(),
+        best_cheap=best.rung,
+        base=metrics[BASE],
+        adapted=metrics[LORA],
+        difference=metrics[LORA][task.metric] - metrics[BASE][task.metric],
+        difference_interval=base.interval,
         fresh_head=fresh_head,
+        rungs=[
+            Score(
+                rung.name,
+                rung.evaluation.metrics,
+                wilson_interval(int(right[rung.name].sum()), len(labels)),
+                rung.trained_parameters,
+                rung.train_seconds,
+                rung.note,
+            )
+            for rung in rungs
+        ],
+        pairs=pairs,
+        seeds=[
+            SeedScore(seed, rung.evaluation.metrics)
+            for seed, rung in (seeds or {}).items()
+            if len(seeds or {}) > 1
+        ],
         caveats=list(caveats),
     )
 
 
-def accuracy_interval(
-    base: Evaluation, adapted: Evaluation, labels: np.ndarray
-) -> tuple[float, float]:
-    """Bound the difference in accuracy, paired by row.
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Give a comparison's content for JSON, each pair in one level."""
+    content = asdict(comparison)
+    content["pairs"] = [
+        {"rung": v.rung, "verdict": v.verdict, **asdict(v.pair)} for v in comparison.pairs
+    ]
+    return content
 
-    It covers the choice of test rows, not of the seed.
 
-    Source: Efron 1987, "Better Bootstrap Confidence Intervals" (BCa).
-
-    Args:
-        labels: (rows,), class numbers.
-    """
-    from scipy.stats import bootstrap
-
-    gains = (adapted.predictions == labels).astype(float) - (base.predictions == labels)
-    if np.all(gains == gains[0]):  # nothing to resample
-        return float(gains[0]), float(gains[0])
-    interval = bootstrap(
-        (gains,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="BCa",
-        batch=1000,
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+def _headline(best: Verdict) -> str:
+    """LoRA against the best of what costs next to nothing."""
+    if best.pair.is_shown and best.pair.difference > 0:
+        return best.verdict
+    return f"LoRA does not clear {TITLES[best.rung]}, which costs next to nothing. {best.verdict}"

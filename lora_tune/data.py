@@ -1,13 +1,21 @@
 """From a data source to labelled, tokenised splits, and what there is to know about them."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lora_tune.data_checks import (
+    check_answers,
+    check_balance,
+    check_copies,
+    check_cuts,
+    is_selected_on_test,
+)
+from lora_tune.encoding import encode
 from lora_tune.errors import DataError
 from lora_tune.recipe import DataConfig, SplitConfig
 from lora_tune.sources import EMBEDDED_PREFIX, Source, open_source, read_file
@@ -18,7 +26,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-ENCODING_ROWS = 1000  # texts given to the tokenizer at once
+SPLITS = ("train", "validation", "test")
 ROW = "__row__"  # a column for the place of a row in its source
 
 
@@ -66,19 +74,20 @@ class Data:
     test: Split
     labels: list[str]
     max_length: int
-    duplicates: int  # test rows whose text also stands in train or validation
     commit: str | None  # of a Hub dataset
-    caveats: list[str]  # what a reader of any number from it must know
+    copies: list[str]  # what is to be said of texts that stand in two splits
+    caveats: list[str]  # what a reader of any number from it must know; copies among it
+    selected_on_test: bool  # validation rows are largely copies of test rows
 
     @property
     def splits(self) -> dict[str, Split]:
         """The three splits by name."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: getattr(self, name) for name in SPLITS}
 
-    def fingerprint(self) -> str:
-        """Hash texts and labels of all splits, in order (SHA-256)."""
+    def fingerprint(self, splits: Sequence[str] = SPLITS) -> str:
+        """Hash texts and labels of splits, in order (SHA-256)."""
         digest = hashlib.sha256()
-        for name, split in self.splits.items():
+        for name, split in ((name, self.splits[name]) for name in splits):
             digest.update(f"{name} {len(split.rows.texts)}\n".encode())
             for text, label in zip(split.rows.texts, split.rows.labels, strict=True):
                 digest.update(f"{len(text)} {self.labels[label]} {text}\n".encode())
@@ -119,46 +128,21 @@ def load_data(
     for name in ("test", "validation"):
         if name not in rows:
             rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
+    if config.train_rows is not None:
+        rows["train"] = _take(rows["train"], config, labels)
     _check_disjoint(rows)
-    seen = {*rows["train"].texts, *rows["validation"].texts}
-    duplicates = sum(text in seen for text in rows["test"].texts)
+    splits = {name: _tokenise(rows[name], tokenizer, config) for name in SPLITS}
+    texts = {name: rows[name].texts for name in SPLITS}
+    copies = list(check_copies(texts))
     return Data(
-        train=_tokenise(rows["train"], tokenizer, config),
-        validation=_tokenise(rows["validation"], tokenizer, config),
-        test=_tokenise(rows["test"], tokenizer, config),
+        **splits,
         labels=labels,
         max_length=config.max_length,
-        duplicates=duplicates,
         commit=source.commit,
-        caveats=_caveats(config, duplicates),
+        copies=copies,
+        caveats=[*copies, *_caveats(config, splits, labels)],
+        selected_on_test=is_selected_on_test(texts),
     )
-
-
-def encode(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
-) -> tuple[dict[str, list[Any]], np.ndarray]:
-    """Tokenise texts in batches: truncated to max_length tokens, not padded.
-
-    Returns:
-        The model's inputs, a list a text; and token counts before truncation, (texts,).
-    """
-    columns: dict[str, list[Any]] = {}
-    counts: list[int] = []
-    added = tokenizer.num_special_tokens_to_add()
-    for start in range(0, len(texts), ENCODING_ROWS):
-        pieces = tokenizer(
-            list(texts[start : start + ENCODING_ROWS]),
-            truncation=True,
-            max_length=max_length,
-            return_overflowing_tokens=True,  # what truncation cut off comes as further pieces
-        )
-        owners = np.asarray(pieces.pop("overflow_to_sample_mapping"))
-        kept = np.flatnonzero(np.diff(owners, prepend=-1))  # the first piece of each text
-        content = np.array([len(ids) - added for ids in pieces["input_ids"]])
-        counts.extend(np.bincount(owners, weights=content).astype(int) + added)
-        for name, values in pieces.items():
-            columns.setdefault(name, []).extend(values[i] for i in kept)
-    return columns, np.array(counts)
 
 
 def load_file(
@@ -196,7 +180,7 @@ def text_fault(text: object) -> str | None:
 def _check_disjoint(rows: dict[str, Rows]) -> None:
     """Refuse a row that stands in two splits: nothing is trained or selected on test rows."""
     taken: dict[tuple[str, int], str] = {}
-    for name in ("train", "validation", "test"):
+    for name in SPLITS:
         shared = [taken[row] for row in rows[name].identities if row in taken]
         if shared:
             raise DataError(
@@ -207,13 +191,15 @@ def _check_disjoint(rows: dict[str, Rows]) -> None:
         taken |= dict.fromkeys(rows[name].identities, name)
 
 
-def _caveats(config: DataConfig, duplicates: int) -> list[str]:
-    caveats = []
+def _caveats(
+    config: DataConfig, splits: Mapping[str, Split], labels: Sequence[str]
+) -> Iterator[str]:
     if config.source.startswith(EMBEDDED_PREFIX):
-        caveats.append(f"{config.source} is a demonstration written for lora_tune, no benchmark.")
-    if duplicates:
-        caveats.append(f"{duplicates} test texts also stand in train or validation.")
-    return caveats
+        yield f"{config.source} is a demonstration written for lora_tune, no benchmark."
+    train = splits["train"].rows
+    yield from check_balance(train.labels, labels)
+    yield from check_cuts(splits["test"].token_counts, config.max_length, config.truncation_side)
+    yield from check_answers(train.texts, train.labels, labels)
 
 
 def _find_origin(name: str, split: SplitConfig, config: DataConfig, source: Source) -> str:
@@ -301,6 +287,23 @@ def _carve(name: str, rows: Rows, config: DataConfig, labels: list[str]) -> tupl
         np.arange(len(rows.texts)), test_size=size, random_state=config.seed, stratify=rows.labels
     )
     return rows.select("train", kept), rows.select(name, carved)
+
+
+def _take(rows: Rows, config: DataConfig, labels: Sequence[str]) -> Rows:
+    """Draw so many training rows that fewer of the same seed lie within more."""
+    count, available = config.train_rows, len(rows.texts)
+    if count is None or count > available:
+        raise DataError(
+            f"data.train_rows: asks for {count} rows; validation and test leave {available}"
+        )
+    order = np.random.default_rng(config.seed).permutation(available)
+    drawn = rows.select("train", order[:count].tolist())
+    if len(np.unique(drawn.labels)) < 2:
+        raise DataError(
+            f"data.train_rows: all {count} rows drawn are labelled {labels[drawn.labels[0]]!r}; "
+            "ask for more"
+        )
+    return drawn
 
 
 def _tokenise(rows: Rows, tokenizer: "PreTrainedTokenizerBase", config: DataConfig) -> Split:

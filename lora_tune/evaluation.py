@@ -1,6 +1,6 @@
 """A model's answers on rows: logits in the order of the rows, and their metrics."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -69,24 +69,49 @@ def predict_logits(
     Returns:
         Logits in fp32, (rows, classes), in the order of the rows.
     """
+    order, logits = [], []
+    for batch, _, outputs in run_rows(
+        model, columns, collate=collate, title=title, batch_size=batch_size
+    ):
+        order.append(batch)
+        logits.append(outputs.logits.float().cpu().numpy())
+    return in_order(order, logits)
+
+
+def run_rows(
+    model: "Module",
+    columns: Mapping[str, Sequence[Any]],
+    *,
+    collate: Callable[..., Any],
+    title: str,
+    batch_size: int = BATCH_SIZE,
+) -> Iterator[tuple[np.ndarray, Mapping[str, Any], Any]]:
+    """Run a model over encoded rows, the longest first; its training mode is left as it was.
+
+    Yields:
+        Row numbers, the model's inputs and its outputs, for each batch.
+    """
     import torch
     from tqdm import tqdm
 
     rows = model_inputs(dict(columns))
     device = next(model.parameters()).device
-    results: list[np.ndarray] = [np.empty(0)] * len(rows)
     was_training = model.training
     model.eval()
     hidden = None if title else True  # None: hidden where there is no terminal
-    with (
-        torch.inference_mode(),
-        tqdm(total=len(rows), desc=title, unit="row", disable=hidden, leave=False) as bar,
-    ):
-        for batch in batches_by_length([len(row["input_ids"]) for row in rows], batch_size):
-            inputs = collate([rows[i] for i in batch]).to(device)
-            inputs.pop("labels", None)
-            for i, logits in zip(batch, model(**inputs).logits.float().cpu().numpy(), strict=True):
-                results[i] = logits
-            bar.update(len(batch))
-    model.train(was_training)
-    return np.stack(results)
+    try:
+        with tqdm(total=len(rows), desc=title, unit="row", disable=hidden, leave=False) as bar:
+            for batch in batches_by_length([len(row["input_ids"]) for row in rows], batch_size):
+                inputs = collate([rows[i] for i in batch]).to(device)
+                inputs.pop("labels", None)
+                with torch.inference_mode():
+                    outputs = model(**inputs)
+                yield batch, inputs, outputs
+                bar.update(len(batch))
+    finally:
+        model.train(was_training)
+
+
+def in_order(batches: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> np.ndarray:
+    """Join the results of batches of row numbers, in the order of the rows."""
+    return np.concatenate(results)[np.argsort(np.concatenate(batches))]

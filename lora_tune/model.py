@@ -196,6 +196,23 @@ def head_modules(model: "PreTrainedModel") -> list[str]:
     ]
 
 
+def thaw_layers(model: "PreTrainedModel", head: Sequence[str], last: int | None) -> None:
+    """Let only the head and the last layers of the trunk train, or with None every weight.
+
+    Raises:
+        ModelError: it has fewer layers.
+    """
+    from torch.nn import ModuleList
+
+    stacks = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
+    layers = max(stacks, key=len, default=ModuleList())
+    if last is not None and last > len(layers):
+        raise ModelError(f"ladder.last_layers: {last}, but the base has {len(layers)} layers")
+    model.requires_grad_(last is None)
+    for module in [*map(model.get_submodule, head), *layers[len(layers) - (last or 0) :]]:
+        module.requires_grad_(True)
+
+
 def _configure(
     base: Base,
     config: ModelConfig,

@@ -18,7 +18,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "seed": 42,  # head, adapter and data order
     "eval_strategy": "epoch",
     "save_strategy": "epoch",
-    "logging_strategy": "epoch",
+    "logging_strategy": "steps",
+    "logging_steps": 0.02,  # below 1: a share of all steps
     "load_best_model_at_end": True,
     "metric_for_best_model": None,  # on validation rows; null: the task's own metric
     "save_total_limit": 1,
@@ -89,6 +90,7 @@ class DataConfig:
     train: SplitConfig = field(default_factory=SplitConfig)
     validation: SplitConfig = field(default_factory=lambda: SplitConfig(fraction=0.1))
     test: SplitConfig = field(default_factory=SplitConfig)
+    train_rows: int | None = None  # of those left when validation and test have theirs; null: all
     seed: int = 42  # of samples and of carved splits
     max_length: int = 512  # tokens, special tokens included
     truncation_side: Literal["left", "right"] = "right"
@@ -100,6 +102,8 @@ class DataConfig:
                 yield f"{name}.{key}", message
         if self.train.fraction is not None:
             yield "train.fraction", "is for validation and test; use train.samples"
+        if self.train_rows is not None and self.train_rows < 2:
+            yield "train_rows", f"must be >= 2, got {self.train_rows}"
         if not 0 <= self.seed < 2**32:
             yield "seed", f"must be at least 0 and below 2**32, got {self.seed}"
         if self.max_length < 8:
@@ -138,6 +142,22 @@ class LoraConfig:
 
 
 @dataclass(frozen=True)
+class LadderConfig:
+    """Costlier rungs to compare the adapter with, trained on its budget but at their own rate."""
+
+    full_fine_tuning: bool = False  # every weight
+    last_layers: int = 0  # the head and so many layers below it; 0: no such rung
+    learning_rate: float = 5e-5
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid."""
+        if self.last_layers < 0:
+            yield "last_layers", f"must be >= 0, got {self.last_layers}"
+        if self.learning_rate <= 0:
+            yield "learning_rate", f"must be above 0, got {self.learning_rate}"
+
+
+@dataclass(frozen=True)
 class Sections:
     """The keys of a recipe file."""
 
@@ -146,11 +166,18 @@ class Sections:
     data: DataConfig = field(default_factory=DataConfig)
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING_DEFAULTS))
+    ladder: LadderConfig = field(default_factory=LadderConfig)
+    seeds: list[int] | None = None  # one training each, the first published; null: training.seed
     examples: list[str] = field(default_factory=list)
+
+    @property
+    def all_seeds(self) -> list[int]:
+        """The seeds to train with; the first is that of the published adapter."""
+        return self.seeds or [self.training["seed"]]
 
     def faults(self) -> Faults:
         """Yield what no single type can forbid, by dotted key."""
-        for name in ("model", "data", "lora"):
+        for name in ("model", "data", "lora", "ladder"):
             for key, message in getattr(self, name).faults():
                 yield f"{name}.{key}", message
         for key in ("learning_rate", "num_train_epochs"):
@@ -160,6 +187,15 @@ class Sections:
             value = self.training.get(key)
             if value is not None and not 0 <= value <= most:
                 yield f"training.{key}", f"must be 0 to {most}, got {value}"
+        whole = self.ladder.full_fine_tuning or self.ladder.last_layers
+        if self.model.quantization and whole:
+            yield "ladder", "cannot train weights of a quantised base; set model.quantization=null"
+        if self.seeds is not None and not self.seeds:
+            yield "seeds", "must name at least one seed, or be null"
+        if self.seeds and len(set(self.seeds)) < len(self.seeds):
+            yield "seeds", f"must not repeat a seed, got {self.seeds}"
+        if self.seeds and not all(0 <= seed < 2**32 for seed in self.seeds):
+            yield "seeds", f"must be at least 0 and below 2**32, got {self.seeds}"
         if any(not example.strip() for example in self.examples):
             yield "examples", "must not be empty texts"
         for key in (

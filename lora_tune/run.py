@@ -1,11 +1,12 @@
 """The story of a run: recipe, data, model, adapter, training, comparison, run directory."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_tune.adapter import (
+    AdaptedModules,
     adapter_tensors,
     attach_adapter,
     count_parameters,
@@ -13,18 +14,21 @@ from lora_tune.adapter import (
     is_untouched,
     save_adapter,
 )
-from lora_tune.base import Base, find_base
+from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.card import write_card
 from lora_tune.classifier import Classifier
-from lora_tune.comparison import Comparison, Cost, Example, compare
-from lora_tune.data import Data, load_data
-from lora_tune.environment import describe_environment, free_memory, seed_everything
-from lora_tune.evaluation import Evaluation, evaluate_model
+from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
+from lora_tune.data import load_data
+from lora_tune.environment import describe_environment, free_memory
+from lora_tune.evaluation import evaluate_model
+from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
-from lora_tune.model import load_model, load_tokenizer
+from lora_tune.model import load_tokenizer
+from lora_tune.overfitting import Overfitting, judge_losses
 from lora_tune.recipe import Recipe
 from lora_tune.reload import Answers, check_reload, record_answers
+from lora_tune.report import write_report
 from lora_tune.run_directory import drafting, write_results
 from lora_tune.tables import (
     adapter_table,
@@ -37,32 +41,26 @@ from lora_tune.tables import (
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 from lora_tune.training import History, make_arguments, train_adapter
+from lora_tune.trials import Inputs, load_base_model, train_costly_rungs, train_other_seeds
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase, TrainingArguments
+    from transformers import TrainingArguments
 
+SELECTED_ON_TEST = (
+    "The validation rows are copies of the test rows, so the best epoch was selected on the test "
+    "rows, and LoRA looks better than it is."
+)
 UNTOUCHED = "Training changed nothing: the adapter is as fresh. Give it more steps, or less warmup."
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What is known of a run before its model is loaded."""
-
-    folder: Path  # of the adapter
-    arguments: "TrainingArguments"
-    base: Base
-    targets: list[str]
-    tokenizer: "PreTrainedTokenizerBase"
-    data: Data
 
 
 @dataclass(frozen=True)
 class Trained:
     """What is left of a run when its model is gone."""
 
-    before: Evaluation
-    after: Evaluation
+    rungs: list[Rung]
     history: History
+    overfitting: Overfitting
+    modules: list[AdaptedModules]
     comparison: Comparison
     cost: Cost
     examples: list[Example]
@@ -70,7 +68,7 @@ class Trained:
 
 
 def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[str], None]) -> Path:
-    """Train a recipe's adapter and compare it with its base on the same test rows.
+    """Train a recipe's adapter and compare it with everything cheaper on the same test rows.
 
     Args:
         output: the run directory; None for `runs/<recipe>/<UTC time>`.
@@ -85,17 +83,17 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
     """
     with drafting(recipe.name, output) as draft:
         task = find_task(recipe.task)
-        arguments = make_arguments(recipe.training, task=task, checkpoints=draft.checkpoints)
+        training = recipe.training | {"seed": recipe.all_seeds[0]}
+        arguments = make_arguments(training, task=task, checkpoints=draft.checkpoints)
         base = find_base(recipe.model)
         targets = find_targets(base, recipe.model, recipe.lora, task)
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
-        trained = _train(
-            recipe,
-            Inputs(draft.adapter, arguments, base, targets, tokenizer, data),
-            show=show,
-        )
+        inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
+        others = train_costly_rungs(inputs, show=show)
+        seeds = train_other_seeds(inputs, show=show)
+        trained = _train(inputs, arguments, others, seeds, folder=draft.adapter, show=show)
         free_memory()  # of the trained model, which is gone, for the reloaded one
         reload = check_reload(draft.adapter, trained.answers)
         environment = describe_environment(arguments.device.type) | {
@@ -105,70 +103,89 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
             "data": recipe.source_as_written,
             "data_revision": data.commit,
             "data_fingerprint": data.fingerprint(),
+            "test_fingerprint": data.fingerprint(["test"]),
             "best_step": trained.history.best_step,
         }
         write_results(
             draft,
             recipe_text=recipe.text,
             comparison=trained.comparison,
+            rungs=trained.rungs,
+            overfitting=trained.overfitting,
+            modules=trained.modules,
             cost=trained.cost,
             reload=reload,
             examples=trained.examples,
             data=data,
-            base=trained.before,
-            adapted=trained.after,
             history=trained.history,
             environment=environment,
         )
         cost = cost_line(trained.cost, environment["device_name"])
-        show("\n".join([comparison_table(trained.comparison), cost, reload_line(reload)]))
+        show(
+            "\n".join(
+                [comparison_table(trained.comparison, told=data.caveats), cost, reload_line(reload)]
+            )
+        )
         if recipe.examples:
             show(examples_table(trained.examples))
+    write_report(draft.final)
     return draft.final
 
 
-def _train(recipe: Recipe, inputs: Inputs, *, show: Callable[[str], None]) -> Trained:
+def _train(
+    inputs: Inputs,
+    arguments: "TrainingArguments",
+    others: Sequence[Rung],
+    seeds: Mapping[int, Rung],
+    *,
+    folder: Path,
+    show: Callable[[str], None],
+) -> Trained:
     """Evaluate the base, train the adapter on it, evaluate again, save the adapter."""
-    task, data, tokenizer = find_task(recipe.task), inputs.data, inputs.tokenizer
-    seed_everything(inputs.arguments.seed)  # covers head, adapter and the order of the rows
-    model, head, fresh_head = load_model(
-        inputs.base, recipe.model, task=task, labels=data.labels, tokenizer=tokenizer
-    )
-    if recipe.model.quantization is None:  # bitsandbytes places its own
-        model.to(inputs.arguments.device)
+    recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
+    model, head, fresh_head = load_base_model(inputs, arguments.seed)
     collate = make_collator(tokenizer)
-    before = evaluate_model(model, data.test, task=task, collate=collate, title="base")
+    cheap = cheap_rungs(model, data, task, collate=collate)
     examples_before = Classifier(model, tokenizer, data.labels).predict(recipe.examples)
 
     adapted = attach_adapter(model, recipe.lora, targets=inputs.targets, head=head, task=task)
     trainable, total = count_parameters(adapted)
-    show(adapter_table(describe_adapter(adapted), trainable, total))
+    modules = describe_adapter(adapted)
+    show(adapter_table(modules, trainable, total))
     history = train_adapter(
         adapted,
         data,
-        inputs.arguments,
+        arguments,
         training=recipe.training,
         task=task,
         collate=collate,
         show=show,
     )
+    overfitting = judge_losses(
+        history.evaluations, history.best_step, arguments.metric_for_best_model
+    )
+    if overfitting.warning:
+        show(overfitting.warning)
     after = evaluate_model(adapted, data.test, task=task, collate=collate, title="adapted")
+    lora = Rung(LORA, after, trainable, history.train_seconds)
     classifier = Classifier(adapted, tokenizer, data.labels)
     examples = map(Example, recipe.examples, examples_before, classifier.predict(recipe.examples))
+    rungs = [*cheap, *others, lora]
     comparison = compare(
-        before,
-        after,
+        rungs,
         data.test.rows.labels,
         task=task,
         fresh_head=fresh_head,
+        seeds={arguments.seed: lora, **seeds},
+        warning=SELECTED_ON_TEST if data.selected_on_test else "",
         caveats=data.caveats + ([UNTOUCHED] if is_untouched(adapted) else []),
     )
     adapter_bytes = save_adapter(
-        adapted, inputs.folder, base=inputs.base, tokenizer=tokenizer, labels=data.labels
+        adapted, folder, base=inputs.base, tokenizer=tokenizer, labels=data.labels
     )
     cost = Cost(trainable, total, adapter_bytes, history.train_seconds)
     seal_adapter(
-        inputs.folder,
+        folder,
         write_card(
             recipe,
             base=inputs.base,
@@ -187,4 +204,4 @@ def _train(recipe: Recipe, inputs: Inputs, *, show: Callable[[str], None]) -> Tr
         data_fingerprint=data.fingerprint(),
     )
     answers = record_answers(classifier, data.test.rows.texts)
-    return Trained(before, after, history, comparison, cost, list(examples), answers)
+    return Trained(rungs, history, overfitting, modules, comparison, cost, list(examples), answers)

@@ -10,15 +10,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lora_tune.comparison import Comparison, Cost, Example
+import numpy as np
+
+from lora_tune.adapter import AdaptedModules
+from lora_tune.comparison import BASE, LORA, Comparison, Cost, Example, comparison_json
 from lora_tune.data import Data
+from lora_tune.diagnosis import diagnose, find_cases
 from lora_tune.evaluation import Evaluation
+from lora_tune.ladder import Rung
+from lora_tune.overfitting import Overfitting
 from lora_tune.publishing import make_draft, publish, resolve_output
 from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
 from lora_tune.training import History
 
 RUNS = Path("runs")
+LENGTH_BINS = 24
+SHOWN_TEXT = 400  # characters of a row
 
 
 @dataclass(frozen=True)
@@ -71,20 +79,28 @@ def write_results(
     *,
     recipe_text: str,
     comparison: Comparison,
+    rungs: Sequence[Rung],
+    overfitting: Overfitting,
+    modules: Sequence[AdaptedModules],
     cost: Cost,
     reload: ReloadCheck,
     examples: Sequence[Example],
     data: Data,
-    base: Evaluation,
-    adapted: Evaluation,
     history: History,
     environment: Mapping[str, Any],
 ) -> None:
     """Write every file of a run beside the adapter's directory, without its secrets."""
     _write_text(draft.folder / "recipe.yaml", recipe_text)
-    compared = asdict(comparison) | asdict(cost)
+    answers = {rung.name: rung.evaluation for rung in rungs}
+    labels = data.test.rows.labels
+    compared = comparison_json(comparison) | asdict(cost)
     compared |= {"examples": list(map(asdict, examples)), "reload": asdict(reload)}
+    compared |= {"modules": list(map(asdict, modules)), "overfitting": asdict(overfitting)}
+    compared["diagnosis"] = asdict(diagnose(answers[LORA], labels, data.labels))
+    compared["cases"] = _describe_cases(answers, comparison.best_cheap, data)
     _write_json(draft.folder / "comparison.json", compared)
+    _write_json(draft.folder / "data.json", _describe_data(data))
+    _write_lines(draft.folder / "training_loss.jsonl", history.steps)
     _write_json(draft.folder / "environment.json", environment)
     _write_lines(draft.folder / "history.jsonl", history.evaluations)
     rows = data.test.rows
@@ -94,14 +110,59 @@ def write_results(
             {
                 "row": rows.places[i],
                 "label": data.labels[rows.labels[i]],
-                "base": data.labels[base.predictions[i]],
-                "adapted": data.labels[adapted.predictions[i]],
-                "base_probabilities": _by_label(base.probabilities[i], data.labels),
-                "adapted_probabilities": _by_label(adapted.probabilities[i], data.labels),
+                "base": data.labels[answers[BASE].predictions[i]],
+                "adapted": data.labels[answers[LORA].predictions[i]],
+                "base_probabilities": _by_label(answers[BASE].probabilities[i], data.labels),
+                "adapted_probabilities": _by_label(answers[LORA].probabilities[i], data.labels),
+                "rungs": {
+                    name: data.labels[answer.predictions[i]] for name, answer in answers.items()
+                },
             }
             for i in range(len(rows.texts))
         ],
     )
+
+
+def _describe_data(data: Data) -> dict[str, Any]:
+    """Rows by class and token counts of every split, for the report's pictures."""
+    counts = {name: split.token_counts for name, split in data.splits.items()}
+    edges = np.histogram_bin_edges(np.concatenate(list(counts.values())), LENGTH_BINS)
+    return {
+        "labels": data.labels,
+        "max_length": data.max_length,
+        "token_count_edges": edges.tolist(),
+        "splits": {
+            name: {
+                "rows": len(split.rows.texts),
+                "rows_by_label": np.bincount(
+                    split.rows.labels, minlength=len(data.labels)
+                ).tolist(),
+                "token_counts": np.histogram(counts[name], edges)[0].tolist(),
+                "truncated": int((counts[name] > data.max_length).sum()),
+            }
+            for name, split in data.splits.items()
+        },
+    }
+
+
+def _describe_cases(answers: Mapping[str, Evaluation], against: str, data: Data) -> dict[str, Any]:
+    """The rows worth reading, with the beginning of their texts."""
+    rows = data.test.rows
+    cases = find_cases(answers[LORA], answers[against], rows.labels, against=against)
+
+    def describe(i: int) -> dict[str, Any]:
+        text = redact(rows.texts[i])  # before a secret is cut in two
+        return {
+            "row": rows.places[i],
+            "text": text if len(text) <= SHOWN_TEXT else text[: SHOWN_TEXT - 3] + "...",
+            "label": data.labels[rows.labels[i]],
+            "adapted": data.labels[answers[LORA].predictions[i]],
+            "confidence": float(answers[LORA].probabilities[i].max()),
+            "other": data.labels[answers[against].predictions[i]],
+        }
+
+    kinds = {"fixed": cases.fixed, "broken": cases.broken, "mistakes": cases.mistakes}
+    return {"against": against} | {kind: list(map(describe, i)) for kind, i in kinds.items()}
 
 
 def _next_run(recipe_name: str) -> Path:

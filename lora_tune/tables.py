@@ -8,21 +8,23 @@ from tabulate import tabulate
 
 from lora_tune.adapter import AdaptedModules
 from lora_tune.classifier import Prediction
-from lora_tune.comparison import CONFIDENCE, Comparison, Cost, Example
+from lora_tune.comparison import LORA, TITLES, Comparison, Cost, Example
 from lora_tune.counting import ParameterCount
 from lora_tune.data import Data
 from lora_tune.merging import Parity
 from lora_tune.prediction import InputRow
 from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
+from lora_tune.run_comparison import RunComparison
 from lora_tune.shipping import Shipment
+from lora_tune.statistics import CONFIDENCE
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 TEXT_WIDTH = 60  # characters of an example
 
 
 def data_table(data: Data, source: str) -> str:
-    """Rows per split and class, token lengths, truncation, duplicates."""
+    """Rows per split and class, token lengths, truncation, and what else to know of the rows."""
     rows = []
     for name, split in data.splits.items():
         counts = np.bincount(split.rows.labels, minlength=len(data.labels))
@@ -32,7 +34,7 @@ def data_table(data: Data, source: str) -> str:
     headers = ["split", "rows", *data.labels, "tokens p50", "p90", "p99", "max"]
     headers.append(f"cut at {data.max_length}")
     lines = [f"Data: {source}", _table(rows, headers), *_notes(data.caveats)]
-    if not data.duplicates:
+    if not data.copies:
         lines.append("No test text stands in train or validation.")
     return "\n".join(lines)
 
@@ -46,27 +48,66 @@ def adapter_table(modules: Sequence[AdaptedModules], trainable: int, total: int)
     return f"{table}\nTrainable: {trainable:,} of {total:,} parameters ({trainable / total:.2%})"
 
 
-def comparison_table(comparison: Comparison) -> str:
-    """Base against adapted model, and how sure the difference is."""
+def comparison_table(comparison: Comparison, *, told: Sequence[str] = ()) -> str:
+    """Every rung of the ladder, and LoRA against each, the verdict on the run first.
+
+    Args:
+        told: caveats that have been shown before.
+    """
     rows = [
         [
-            name.replace("_", " "),
-            f"{comparison.base[name]:.3f}",
-            f"{comparison.adapted[name]:.3f}",
-            f"{comparison.adapted[name] - comparison.base[name]:+.3f}",
+            TITLES[score.rung],
+            f"{score.metrics['accuracy']:.3f}",
+            "{:.3f} to {:.3f}".format(*score.interval),
+            f"{score.metrics['macro_f1']:.3f}",
+            f"{score.metrics['loss']:.3f}",
+            *([] if score.trained_parameters is None else [f"{score.trained_parameters:,}"]),
+            *([] if score.train_seconds is None else [f"{score.train_seconds:.1f}"]),
         ]
-        for name in comparison.base
+        for score in comparison.rungs
     ]
-    low, high = comparison.difference_interval
-    return "\n".join(
-        [
-            _table(rows, [f"{comparison.test_rows} test rows", "base", "adapted", "difference"]),
-            f"{comparison.metric.capitalize()} {comparison.difference:+.3f}, "
-            f"{CONFIDENCE:.0%} interval {low:+.3f} to {high:+.3f} over test rows."
-            + (" The base has a fresh head, so it guesses." if comparison.fresh_head else ""),
-            *_notes(comparison.caveats),
-        ]
+    headers = [f"{comparison.test_rows} test rows", "accuracy", f"{CONFIDENCE:.0%} interval"]
+    headers += ["macro f1", "loss", "trained", "seconds"][: len(rows[0]) - 3]
+    lines = [comparison.headline, _table(rows, headers)]
+    lines += [v.verdict for v in comparison.pairs if v.verdict not in comparison.headline]
+    if comparison.fresh_head:
+        lines.append("The base has a fresh head, so it guesses.")
+    if comparison.seeds:
+        lines.append(describe_seeds(comparison))
+    return "\n".join([*lines, *_notes([c for c in comparison.caveats if c not in told])])
+
+
+def describe_seeds(comparison: Comparison) -> str:
+    """Every seed's score, their mean and spread; the published adapter's is the first."""
+    values = [score.metrics[comparison.metric] for score in comparison.seeds]
+    each = ", ".join(f"{s.seed}: {v:.3f}" for s, v in zip(comparison.seeds, values, strict=True))
+    return (
+        f"LoRA by seed: {each}. Mean {np.mean(values):.3f}, standard deviation "
+        f"{np.std(values, ddof=1):.3f}, {min(values):.3f} to {max(values):.3f}; the adapter is "
+        f"that of seed {comparison.seeds[0].seed}, the first named."
     )
+
+
+def run_table(compared: RunComparison) -> str:
+    """Several runs' adapters, and each pair of them."""
+    rows = []
+    for name, run in zip(compared.names, compared.runs, strict=True):
+        score = run.score(LORA)
+        assert score is not None
+        rows.append(
+            [
+                name,
+                f"{score['metrics']['accuracy']:.3f}",
+                "{:.3f} to {:.3f}".format(*score["interval"]),
+                f"{score['metrics']['macro_f1']:.3f}",
+                f"{score['metrics']['loss']:.3f}",
+                f"{score['trained_parameters']:,}",
+            ]
+        )
+    test_rows = compared.runs[0].comparison["test_rows"]
+    headers = [f"{test_rows} test rows", "accuracy", f"{CONFIDENCE:.0%} interval", "macro f1"]
+    table = _table(rows, [*headers, "loss", "trained"])
+    return "\n".join([table, *(pair.verdict for pair in compared.pairs)])
 
 
 def cost_line(cost: Cost, device: str) -> str:

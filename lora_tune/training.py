@@ -29,6 +29,7 @@ class History:
     """What happened at each evaluation on validation rows, in order."""
 
     evaluations: list[dict[str, float]]  # epoch, step, train_loss, validation_loss, metrics
+    steps: list[dict[str, float]]  # epoch, step, train_loss (mean since the last), learning_rate
     best_step: int | None  # whose weights were kept; None: the last
     train_seconds: float  # validation included
 
@@ -101,6 +102,7 @@ def train_adapter(
     state = trainer.state
     return History(
         evaluations=_evaluations(state.log_history),
+        steps=_steps(state.log_history),
         best_step=state.best_global_step if arguments.load_best_model_at_end else None,
         train_seconds=time.perf_counter() - start,
     )
@@ -185,15 +187,17 @@ class QuietProgress(ProgressCallback):
 
 
 def _evaluations(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Join each evaluation with the training loss logged last before it."""
+    """Join each evaluation with the mean training loss logged since the one before it."""
     evaluations: list[dict[str, float]] = []
-    train_loss = math.nan
+    losses: list[float] = []
     for entry in log:
-        train_loss = entry.get("loss", train_loss)
+        if "loss" in entry:
+            losses.append(entry["loss"])
         if "eval_loss" in entry:
             row = {"epoch": entry["epoch"], "step": entry["step"]}
-            if not math.isnan(train_loss):
-                row["train_loss"] = train_loss
+            if losses:
+                row["train_loss"] = sum(losses) / len(losses)
+                losses.clear()
             row["validation_loss"] = entry["eval_loss"]
             row |= {
                 key.removeprefix("eval_"): value
@@ -202,6 +206,19 @@ def _evaluations(log: list[dict[str, float]]) -> list[dict[str, float]]:
             }
             evaluations.append(row)
     return evaluations
+
+
+def _steps(log: list[dict[str, float]]) -> list[dict[str, float]]:
+    return [
+        {
+            "epoch": entry["epoch"],
+            "step": entry["step"],
+            "train_loss": entry["loss"],
+            "learning_rate": entry["learning_rate"],
+        }
+        for entry in log
+        if "loss" in entry
+    ]
 
 
 def _line(row: dict[str, float], epochs: float) -> str:

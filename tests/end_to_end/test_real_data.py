@@ -34,5 +34,5 @@ def test_real_reviews_do_not_leak(shared):
     config = DataConfig(source=str(shared / "data" / "imdb"), labels=["negative", "positive"])
     data = load_data(config, find_task("sequence_classification"), make_tokenizer("bert"))
     assert [len(split.rows.texts) for split in data.splits.values()] == [2700, 300, 2000]
-    assert data.duplicates == 0
+    assert data.copies == []
     assert data.test.rows.labels.mean() == 0.5

@@ -1,51 +1,111 @@
-"""The interval of a difference, by simulation and at its edges."""
+"""What a comparison says: gains are gains, nothing is nothing, and edges get words, not NaN."""
+
+import json
 
 import numpy as np
 import pytest
 
-from lora_tune.comparison import accuracy_interval
+from lora_tune.comparison import compare, comparison_json
 from lora_tune.evaluation import Evaluation
+from lora_tune.ladder import Rung
+from lora_tune.pairs import compare_rows, describe_pair
+from lora_tune.tasks import find_task
+
+TASK = find_task("sequence_classification")
 
 
-def answers(right, labels):
-    """An evaluation that is right where `right` says."""
-    predicted = np.where(right, labels, 1 - labels)
-    return Evaluation(np.eye(2)[predicted], {})
+def rung(name, right, labels, classes=2):
+    """A rung that is right where `right` says."""
+    predicted = np.where(right, labels, (labels + 1) % classes)
+    logits = 2.0 * np.eye(classes)[predicted]
+    return Rung(name, Evaluation(logits, TASK.score(logits, labels)), 10, 1.0)
 
 
-def test_identical_answers_have_no_difference():
-    labels = np.array([0, 1, 1, 0])
-    same = answers(np.array([True, False, True, True]), labels)
-    assert accuracy_interval(same, same, labels) == (0.0, 0.0)
+def judge(labels, classes=2, warning="", **right):
+    rungs = [rung(name, values, labels, classes) for name, values in right.items()]
+    return compare(rungs, labels, task=TASK, fresh_head=True, caveats=[], warning=warning)
 
 
-def test_a_gain_on_every_row_and_a_single_row():
-    labels = np.zeros(5, dtype=int)
-    worst, best = answers(np.zeros(5, bool), labels), answers(np.ones(5, bool), labels)
-    assert accuracy_interval(worst, best, labels) == (1.0, 1.0)
-    one = np.zeros(1, dtype=int)
-    low = answers(np.zeros(1, bool), one)
-    assert accuracy_interval(low, low, one) == (0.0, 0.0)
+def answers(rows=2000, seed=0):
+    random = np.random.default_rng(seed)
+    return random.integers(0, 2, rows), random.random(rows), random
 
 
-def test_the_interval_covers_the_true_difference_about_as_often_as_it_says():
-    random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(100):
-        labels = random.integers(0, 2, size=300)
-        base = answers(random.random(300) < 0.7, labels)
-        adapted = answers(random.random(300) < 0.8, labels)
-        low, high = accuracy_interval(base, adapted, labels)
-        covered += low <= 0.1 <= high
-    # 95 of 100 expected; 88 or fewer would come by chance about once in 200.
-    assert covered >= 89
+def test_an_adapter_that_changes_nothing_shows_no_difference():
+    labels, chance, _ = answers()
+    base = chance < 0.8
+    found = judge(labels, majority=labels == 1, base=base, lora=base)
+    verdict = next(v for v in found.pairs if v.rung == "base")
+    assert (verdict.pair.difference, verdict.pair.interval, verdict.pair.p_value) == (0, None, 1)
+    assert verdict.verdict == (
+        "LoRA and base have the same rows right: no difference shown; 2,000 rows can show 0.3 "
+        "points."
+    )
+    assert found.headline.startswith("LoRA does not clear base, which costs next to nothing.")
+    assert found.difference_interval is None
 
 
-def test_more_rows_narrow_it():
-    labels = np.zeros(2000, dtype=int)
-    random = np.random.default_rng(1)
-    base, adapted = random.random(2000) < 0.6, random.random(2000) < 0.7
-    first = labels[:100]
-    few = accuracy_interval(answers(base[:100], first), answers(adapted[:100], first), first)
-    many = accuracy_interval(answers(base, labels), answers(adapted, labels), labels)
-    assert many[1] - many[0] == pytest.approx((few[1] - few[0]) / np.sqrt(20), rel=0.25)
+def test_a_planted_gain_of_five_points_is_a_gain():
+    labels, chance, random = answers()
+    base = chance < 0.8
+    lora = base.copy()
+    lora[random.choice(np.flatnonzero(~base), 100, replace=False)] = True
+    found = judge(labels, words=base, base=labels == 1, lora=lora)
+    assert found.headline.startswith("LoRA is better than words alone by 5.0 points, 95% interval")
+    assert found.headline.endswith("p < 0.001.")
+    pair = next(v.pair for v in found.pairs if v.rung == "words")
+    assert (pair.first_only, pair.second_only) == (100, 0)
+    low, high = pair.interval
+    assert 0.03 < low < 0.05 < high < 0.07
+
+
+def test_a_rung_that_is_better_is_named_first():
+    labels, chance, _ = answers()
+    found = judge(labels, words=chance < 0.9, base=labels == 1, lora=chance < 0.85)
+    assert found.headline.startswith(
+        "LoRA does not clear words alone, which costs next to nothing. LoRA is worse than words"
+    )
+    assert found.best_cheap == "words"
+
+
+def test_full_fine_tuning_is_no_cheap_rung():
+    labels, chance, _ = answers()
+    found = judge(labels, base=labels == 1, full=chance < 0.9, lora=chance < 0.85)
+    assert found.best_cheap == "base"
+    assert any(v.verdict.startswith("LoRA is worse than full fine-tuning") for v in found.pairs)
+
+
+def test_a_warning_stands_first():
+    labels, chance, _ = answers(200)
+    found = judge(labels, base=labels == 1, lora=chance < 0.9, warning="Selected on test.")
+    assert found.headline.startswith("Selected on test. LoRA is better")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_few_rows_show_nothing(rows):
+    labels = np.zeros(rows, dtype=int)
+    found = judge(labels, base=np.zeros(rows, bool), lora=np.ones(rows, bool))
+    text = json.dumps(comparison_json(found), allow_nan=False)
+    unit = "1 row" if rows == 1 else f"{rows} rows"
+    assert f"no difference shown (+100.0 points, p = {0.5 ** (rows - 1):.2f}"[:40] in text
+    assert f"{unit} can show none" in text
+
+
+def test_one_class_and_three_give_finite_numbers():
+    labels = np.full(30, 2)
+    right = np.arange(30) < 20
+    found = judge(labels, classes=3, base=~right, lora=right)
+    json.dumps(comparison_json(found), allow_nan=False)
+    assert found.adapted["accuracy"] == pytest.approx(2 / 3)
+
+
+def test_words_of_a_pair():
+    first, second = np.ones(400, bool), np.ones(400, bool)
+    first[:13], second[6:26] = False, False
+    pair = compare_rows(first, second)
+    assert describe_pair(pair, "LoRA", "the head") == (
+        "LoRA against the head: no difference shown (+1.8 points, p = 0.17); 400 rows can show "
+        "3.1 points."
+    )
+    worse = describe_pair(compare_rows(second, np.ones(400, bool)), "LoRA", "the head")
+    assert worse.startswith("LoRA is worse than the head by 5.0 points, 95% interval 3.")

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 
-from lora_tune.data import encode, load_data
+from lora_tune.data import load_data
+from lora_tune.encoding import encode
 from lora_tune.errors import DataError
 from lora_tune.recipe import DataConfig, SplitConfig
 from lora_tune.tasks import find_task
@@ -96,7 +97,8 @@ def test_places_point_into_the_source(folder, tokenizer):
 def test_duplicates_between_train_and_test_are_counted(folder, tokenizer):
     with (folder / "test.jsonl").open("a") as file:
         file.write('{"body": "text 3", "mood": "low"}\n')
-    assert load(folder, tokenizer).duplicates == 1
+    (copies,) = load(folder, tokenizer).copies
+    assert copies.startswith("1 of 31 test texts also stand in train or validation")
 
 
 def test_the_fingerprint_tells_data_apart(folder, tokenizer):

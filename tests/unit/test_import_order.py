@@ -7,24 +7,32 @@ from tests.conftest import ROOT
 # Lower rooms first; a room imports from lower floors only.
 FLOORS = [
     ["errors", "suggestions", "redaction", "choices"],
-    ["training_fields", "recipe", "publishing"],
-    ["recipe_file", "environment", "metrics", "hub"],
-    ["sources", "base", "scoring"],
+    ["training_fields", "recipe", "publishing", "arguments"],
+    ["finished_run", "recipe_file", "environment", "metrics", "statistics", "plots", "hub"],
+    ["sources", "data_checks", "base", "scoring", "encoding", "pairs", "overfitting"],
     ["tasks.sequence_classification"],
     ["tasks", "manifest"],
     ["data", "batching", "model", "verification"],
     ["adapter", "artifact", "evaluation", "targets"],
-    ["classifier", "training", "counting"],
-    ["comparison", "prediction", "reload"],
-    ["assessment", "card"],
-    ["merging", "shipping", "run_directory"],
+    ["features", "diagnosis", "classifier", "training", "counting"],
+    ["ladder"],
+    ["comparison", "prediction", "reload", "trials"],
+    ["assessment", "card", "report"],
+    ["merging", "shipping", "run_directory", "run_comparison"],
     ["tables"],
     ["run"],
+    ["curve"],
     ["cli"],
     ["__init__", "__main__"],
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-ONLY = {"omegaconf": "recipe_file", "peft": "adapter", "bitsandbytes": "model"}
+ONLY = {
+    "omegaconf": "recipe_file",
+    "peft": "adapter",
+    "bitsandbytes": "model",
+    "matplotlib": "plots",
+    "jinja2": "report",
+}
 
 
 def rooms():

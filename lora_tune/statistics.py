@@ -1,0 +1,102 @@
+"""How sure a number is: intervals and tests on the rows that it was counted from."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+CONFIDENCE = 0.95
+SIGNIFICANCE = 1 - CONFIDENCE
+POWER = 0.8
+RESAMPLES = 9999
+
+
+def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
+    """Bound a share of rows, such as an accuracy, at CONFIDENCE.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, rows).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def paired_interval(gains: np.ndarray) -> tuple[float, float] | None:
+    """Bound a mean difference between two models on the same rows, at CONFIDENCE.
+
+    It covers the choice of test rows, not of the seed.
+
+    Source: Efron 1987, "Better Bootstrap Confidence Intervals" (BCa).
+
+    Args:
+        gains: (rows,), for each row what one model scored above the other.
+
+    Returns:
+        Low and high; None where every row says the same, so that there is nothing to resample.
+    """
+    from scipy.stats import bootstrap
+
+    if np.all(gains == gains[0]):
+        return None
+    interval = bootstrap(
+        (gains,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="BCa",
+        batch=1000,
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)
+
+
+def mcnemar_p(first_only: int, second_only: int) -> float:
+    """Test whether two models are right equally often, exactly, two-sided.
+
+    Source: McNemar 1947; the exact form is a binomial test of the discordant rows against 1/2.
+
+    Args:
+        first_only: rows that the first model alone has right.
+        second_only: rows that the second model alone has right.
+    """
+    from scipy.stats import binomtest
+
+    discordant = first_only + second_only
+    return float(binomtest(first_only, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def smallest_difference(rows: int, discordant: int) -> float | None:
+    """Estimate the smallest difference in accuracy that rows can show with POWER.
+
+    (z(1 - SIGNIFICANCE / 2) + z(POWER)) * sqrt(share of discordant rows / rows), and never less
+    than the exact test needs, were all discordant rows on one side. Where no row was answered
+    differently, 3 are assumed (the rule of three: more are unlikely at 95 %).
+
+    Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample
+    design".
+
+    Returns:
+        The difference, from 0 to 1; None where the rows are too few to show any.
+    """
+    from scipy.stats import norm
+
+    fewest = next(count for count in range(1, 100) if mcnemar_p(count, 0) < SIGNIFICANCE)
+    z = norm.ppf(1 - SIGNIFICANCE / 2) + norm.ppf(POWER)
+    smallest = max(fewest / rows, z * np.sqrt(max(discordant, 3)) / rows)
+    return float(smallest) if smallest <= 1 else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number, so that CONFIDENCE holds for all of them together.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Returns:
+        Corrected p-values, in the order given.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p)
+    scaled = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(scaled, 1)
+    return corrected.tolist()

@@ -1,0 +1,140 @@
+"""A run's page in a real browser: it loads alone, shows everything, and runs nothing."""
+
+import json
+import shutil
+
+import pytest
+
+from lora_tune.cli import main
+from tests.end_to_end.browser import open_page, start_browser
+from tests.tiny import make_base, reviews
+
+HOSTILE = "neg<script>document.title='run'</script>"
+TEXT = (
+    "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\"> $a_b$ fine"
+)
+RECIPE = """
+model: {name: BASE}
+data: {source: ROWS, max_length: 64}
+training: {num_train_epochs: 3, per_device_train_batch_size: 8, learning_rate: 0.01}
+ladder: {full_fine_tuning: true, last_layers: 1, learning_rate: 1e-3}
+seeds: [3, 4]
+examples: ["<script>document.title='run'</script>A fine film."]
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    make_base(folder / "base", "distilbert-base-uncased")
+    (folder / "rows").mkdir()
+    for split, count in (("train", 120), ("test", 40)):
+        pairs = list(zip(*reviews(split), strict=True))[:count]
+        lines = [
+            json.dumps({"text": f"{text} {TEXT}", "label": HOSTILE if i % 2 else "positive"})
+            for i, (text, _) in enumerate(pairs)
+        ]
+        (folder / "rows" / f"{split}.jsonl").write_text("\n".join(lines))
+    recipe = RECIPE.replace("BASE", str(folder / "base")).replace("ROWS", str(folder / "rows"))
+    (folder / "hostile.yaml").write_text(recipe)
+    words = ["train", str(folder / "hostile.yaml"), "--output", str(folder / "run")]
+    assert main(words) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with start_browser() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_opens_alone_and_fits(run, browser, tmp_path, width, scheme):
+    with open_page(browser, run / "report.html", width=width, scheme=scheme) as (page, said):
+        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        assert said.requests == [(run / "report.html").as_uri()]
+        assert said.messages == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        pictures = page.locator("figure svg")
+        assert pictures.count() == 7
+        for picture in pictures.all():
+            box = picture.bounding_box()
+            assert box["width"] > 200
+            assert box["height"] > 120
+            assert box["x"] + box["width"] <= width
+            assert len(picture.get_attribute("aria-label")) > 30
+        page.screenshot(path=tmp_path / "page.png", full_page=True)
+        assert (tmp_path / "page.png").stat().st_size > 20_000
+
+
+def test_text_from_data_and_recipe_stays_text(run, browser):
+    with open_page(browser, run / "report.html") as (page, _):
+        assert page.title() == "hostile: was it worth training?"
+        assert page.evaluate("document.scripts.length + document.images.length") == 0
+        shown = page.locator("main").inner_text()
+        assert HOSTILE in shown
+        page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
+        assert "onerror=\"document.title='run'\"> $a_b$ ok" in page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_contrast_is_enough(run, browser, scheme):
+    """WCAG 2.2 asks for 4.5 of text and 3 of graphics."""
+    with open_page(browser, run / "report.html", scheme=scheme) as (page, _):
+        colours = page.evaluate(
+            """['paper', 'ink', 'faint', 'accent', 'second', 'third', 'shade'].map(name =>
+            [name, getComputedStyle(document.documentElement).getPropertyValue('--' + name)])"""
+        )
+        luminances = {name: luminance(colour.strip()) for name, colour in colours}
+        for name, least in (("ink", 7), ("faint", 4.5), ("accent", 3), ("second", 3), ("third", 3)):
+            for under in ("paper", "shade"):
+                assert contrast(luminances[name], luminances[under]) >= least, (name, under)
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def contrast(one, other):
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def test_the_keyboard_reaches_what_folds_and_scrolls(run, browser):
+    with open_page(browser, run / "report.html", width=390) as (page, _):
+        wanted = page.locator("summary, .scroll").count()
+        reached = set()
+        for _ in range(wanted + 20):
+            page.keyboard.press("Tab")
+            reached.add(page.evaluate("[...document.all].indexOf(document.activeElement)"))
+        tabs = page.locator("summary, .scroll").evaluate_all(
+            "all => all.map(one => [...document.all].indexOf(one))"
+        )
+        assert set(tabs) <= reached
+
+
+def test_every_rung_and_seed_is_there(run):
+    comparison = json.loads((run / "comparison.json").read_text())
+    names = ["majority", "words", "base", "head", "last_layers", "full", "lora"]
+    assert [rung["rung"] for rung in comparison["rungs"]] == names
+    assert [pair["rung"] for pair in comparison["pairs"]] == names[:-1]
+    assert [score["seed"] for score in comparison["seeds"]] == [3, 4]
+    by_name = {rung["rung"]: rung for rung in comparison["rungs"]}
+    assert by_name["full"]["trained_parameters"] > by_name["last_layers"]["trained_parameters"]
+    assert by_name["lora"]["metrics"] == comparison["adapted"]
+    assert not (run / "checkpoints").exists()
+
+
+def test_it_can_be_made_again_from_the_directory_alone(run, tmp_path, capsys):
+    moved = shutil.copytree(run, tmp_path / "run")
+    before = (moved / "report.html").read_text()
+    (moved / "report.html").unlink()
+    assert main(["report", str(moved)]) == 0
+    assert (moved / "report.html").read_text() == before
+    (moved / "history.jsonl").write_text("{")
+    assert main(["report", str(moved)]) == 2
+    (moved / "comparison.json").unlink()
+    assert main(["report", str(moved)]) == 2
+    assert "has no comparison.json, so it is no run directory" in capsys.readouterr().err

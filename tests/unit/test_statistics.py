@@ -1,0 +1,99 @@
+"""Intervals and tests agree with statsmodels and scipy, and say nothing that they cannot know."""
+
+import math
+
+import numpy as np
+import pytest
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from lora_tune.statistics import (
+    holm,
+    mcnemar_p,
+    paired_interval,
+    smallest_difference,
+    wilson_interval,
+)
+
+RANDOM = np.random.default_rng(7)
+
+
+@pytest.mark.parametrize(
+    ("correct", "rows"), [(int(RANDOM.integers(0, n + 1)), n) for n in (1, 2, 17, 396, 2000)]
+)
+def test_wilson_is_statsmodels(correct, rows):
+    expected = proportion_confint(correct, rows, alpha=0.05, method="wilson")
+    assert wilson_interval(correct, rows) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(("b", "c"), [(0, 5), (1, 0), *RANDOM.integers(0, 60, (20, 2))])
+def test_mcnemar_is_statsmodels(b, c):
+    expected = mcnemar([[50, b], [c, 50]], exact=True).pvalue
+    assert mcnemar_p(b, c) == pytest.approx(min(expected, 1.0), abs=1e-9)
+
+
+def test_without_a_discordant_row_there_is_nothing_to_test():
+    assert mcnemar_p(0, 0) == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+def test_holm_is_statsmodels(count):
+    p_values = RANDOM.uniform(0, 0.2, count)
+    expected = multipletests(p_values, method="holm")[1]
+    assert holm(p_values) == pytest.approx(expected.tolist(), abs=1e-9)
+
+
+def test_the_interval_is_that_of_scipy():
+    from scipy.stats import bootstrap
+
+    first, second = RANDOM.random(300), RANDOM.random(300) * 0.9  # no ties: they round apart
+    expected = bootstrap(
+        (first, second),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        paired=True,
+        n_resamples=9999,
+        method="BCa",
+        batch=1000,  # the draws depend on it
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    low, high = paired_interval(first - second)
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert low < first.mean() - second.mean() < high
+
+
+@pytest.mark.parametrize("gains", [np.zeros(40), np.ones(40), np.zeros(1)])
+def test_rows_that_all_say_the_same_give_no_interval(gains):
+    assert paired_interval(gains) is None
+
+
+def test_the_smallest_difference_shrinks_with_rows_and_grows_with_disagreement():
+    assert smallest_difference(400, 40) == pytest.approx(2.8016 * math.sqrt(40) / 400, rel=1e-4)
+    assert smallest_difference(1600, 160) == pytest.approx(smallest_difference(400, 40) / 2)
+    assert smallest_difference(400, 0) == 6 / 400  # six rows on one side: p = 2 / 64
+    assert smallest_difference(5, 0) is None
+
+
+def test_the_smallest_difference_is_shown_by_four_of_five_test_sets():
+    rows, share = 400, 0.12
+    gain = smallest_difference(rows, round(share * rows))
+    chances = [(share + gain) / 2, (share - gain) / 2, 1 - share]
+    counts = RANDOM.multinomial(rows, chances, 2000)
+    shown = np.mean([mcnemar_p(b, c) < 0.05 and b > c for b, c, _ in counts])
+    assert 0.72 < shown < 0.85  # the exact test is a little stricter than the formula
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch):
+    """Over 1,000 test sets; benchmarks/interval_coverage.py does the same at length."""
+    monkeypatch.setattr("lora_tune.statistics.RESAMPLES", 999)
+    random = np.random.default_rng(3)
+    bootstrap = wilson = 0
+    for _ in range(1000):
+        chance = random.random(200)
+        gains = (chance < 0.12).astype(float) - (chance > 0.95)
+        low, high = paired_interval(gains)
+        bootstrap += low <= 0.07 <= high
+        low, high = wilson_interval(int((chance < 0.8).sum()), 200)
+        wilson += low <= 0.8 <= high
+    assert 930 <= bootstrap <= 970
+    assert 930 <= wilson <= 970
