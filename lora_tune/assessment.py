@@ -45,7 +45,7 @@ def assess_adapter(
     recipe = read_recipe(artifact, data)
     split, caveats = find_rows(artifact, recipe, data)
     show(f"{len(split.rows.texts)} rows: {data or recipe.source_as_written}")
-    seed_everything(recipe.training["seed"])
+    seed_everything(recipe.all_seeds[0])
     model, tokenizer, fresh_head = load_adapter_base(artifact, base)
     collate = make_collator(tokenizer)
     before = evaluate_model(model, split, task=task, collate=collate, title="base")
@@ -70,6 +70,7 @@ def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:
         "model": {"name": manifest.base.name},
         "data": whole["data"] | ({"source": "-"} if data else {}) | {"labels": manifest.labels},
         "training": {"seed": whole["training"]["seed"]},
+        "seeds": whole.get("seeds"),
     }
     for name in ENVIRONMENT_VARIABLE.findall(str(sections)):
         if is_secret(name):  # a stranger's recipe would send it along with a request

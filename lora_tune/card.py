@@ -60,7 +60,7 @@ def write_card(
         ["base while training", recipe.model.quantization or "not quantised"],
         ["learning rate", f"{training['learning_rate']:g}"],
         ["epochs, at most", f"{training['num_train_epochs']:g}"],
-        ["seed", training["seed"]],
+        ["seed", recipe.all_seeds[0]],
     ]
     where = "a local folder, which others must have too" if base.is_local else "on the Hub"
     named = ", ".join(map(_code, labels))
@@ -78,8 +78,7 @@ def write_card(
             "",
             _table(scores, ["", *comparison.adapted]),
             "",
-            f"On the same {comparison.test_rows} test rows, on which nothing was trained or "
-            f"selected.{fresh}",
+            f"On the same {comparison.test_rows} test rows.{fresh} {comparison.headline}",
             "",
             *(f"- {verdict.verdict}" for verdict in comparison.pairs),
             "",

@@ -46,8 +46,7 @@ def _train(options: argparse.Namespace) -> None:
     _prepare()
     from lora_tune.run import run_recipe
 
-    folder = run_recipe(recipe, output=options.output, show=_show_part)
-    _show(f"Adapter: {folder / 'adapter'}\nReport: {folder / 'report.html'}")
+    run_recipe(recipe, output=options.output, show=_show_part)
 
 
 def _predict(options: argparse.Namespace) -> None:
@@ -152,11 +151,10 @@ def _compare(options: argparse.Namespace) -> None:
 def _curve(options: argparse.Namespace) -> None:
     from lora_tune.recipe_file import load_recipe
 
-    def load(rows: int | None) -> Recipe:
-        words = [] if rows is None else [f"data.train_rows={rows}"]
-        return load_recipe(options.recipe, [*options.overrides, *words])
+    def load(more: Sequence[str]) -> Recipe:
+        return load_recipe(options.recipe, [*options.overrides, *more])
 
-    load(None)  # its faults are told before the heavy imports
+    load([])  # its faults are told before the heavy imports
     _prepare()
     from lora_tune.curve import draw_curve
 

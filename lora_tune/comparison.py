@@ -22,6 +22,15 @@ TITLES = {
     "full": "full fine-tuning",
     LORA: "LoRA",
 }
+SPOKEN = {  # in a sentence
+    "majority": "the majority class",
+    "words": "words alone",
+    BASE: "the base",
+    "head": "the head alone",
+    "last_layers": "the last layers alone",
+    "full": "full fine-tuning",
+    LORA: "LoRA",
+}
 COSTLY = {"last_layers", "full", LORA}  # trained like the adapter; the others cost next to nothing
 
 
@@ -115,7 +124,7 @@ def compare(
     for rung in rungs:
         if rung.name != LORA:
             pair = compare_rows(right[LORA], right[rung.name])
-            words = describe_pair(pair, TITLES[LORA], TITLES[rung.name])
+            words = describe_pair(pair, SPOKEN[LORA], SPOKEN[rung.name])
             pairs.append(Verdict(rung.name, pair, words))
     best = min((v for v in pairs if v.rung not in COSTLY), key=lambda v: v.pair.difference)
     base = next(verdict.pair for verdict in pairs if verdict.rung == BASE)
@@ -164,4 +173,4 @@ def _headline(best: Verdict) -> str:
     """LoRA against the best of what costs next to nothing."""
     if best.pair.is_shown and best.pair.difference > 0:
         return best.verdict
-    return f"LoRA does not clear {TITLES[best.rung]}, which costs next to nothing. {best.verdict}"
+    return f"LoRA does not clear {SPOKEN[best.rung]}, which costs next to nothing. {best.verdict}"

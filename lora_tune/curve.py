@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lora_tune.base import find_base
-from lora_tune.comparison import COSTLY, LORA, TITLES
+from lora_tune.comparison import LORA, SPOKEN, TITLES
 from lora_tune.data import load_data
 from lora_tune.errors import ArtifactError, RecipeError
 from lora_tune.finished_run import FinishedRun, read_run
@@ -34,16 +34,18 @@ class Curve:
 
 
 def draw_curve(
-    load: Callable[[int | None], Recipe],
+    load: Callable[[Sequence[str]], Recipe],
     *,
     rows: Sequence[int] | None,
     output: Path | None,
     show: Callable[[str], None],
 ) -> Path:
-    """Train with more and more rows, each set of them within the next; finished runs are kept.
+    """Train on more and more rows, each set of them within the next, for as many steps.
+
+    Finished runs are kept.
 
     Args:
-        load: gives the recipe for so many training rows; None for all.
+        load: gives the recipe with further overrides.
         rows: how many; None for 250, 500, 1,000 and so on, and all.
         output: a directory for the runs; None for `curves/<recipe>`.
 
@@ -54,7 +56,7 @@ def draw_curve(
         LoraTuneError: the recipe is not right, there are too few rows, or the directory holds
             runs of another recipe or other data.
     """
-    whole = load(None)
+    whole = load([])
     folder = output or CURVES / whole.name
     available = _count_rows(whole)
     chosen = sorted(set(rows)) if rows else _double(available)
@@ -64,18 +66,20 @@ def draw_curve(
             f"--rows: {wrong} of {available} training rows (what validation and test leave); "
             f"expected 2 to {available}"
         )
-    recipes = [load(count) for count in chosen]
-    runs: list[FinishedRun] = []
-    for count, recipe in zip(chosen, recipes, strict=True):
-        place = folder / str(count)
+    recipes = [load(_spread_steps(whole, count, chosen[-1])) for count in chosen]
+    places = [folder / str(count) for count in chosen]
+    done = [place.exists() for place in places]
+    for place, recipe in zip(places, recipes, strict=True):
         if place.exists():
+            _check_same(read_run(place), recipe)
+    runs: list[FinishedRun] = []
+    for count, recipe, place, is_done in zip(chosen, recipes, places, done, strict=True):
+        if is_done:
             show(f"{count:,} rows: done before, in {place}")
         else:
             show(f"{count:,} rows:")
             run_recipe(recipe, output=place, show=show)
-        run = read_run(place)
-        _check_same(run, recipe)
-        runs.append(run)
+        runs.append(read_run(place))
         curve = Curve(chosen[: len(runs)], runs, describe_curve(chosen[: len(runs)], runs))
         write_curve(curve, folder / CURVE_FILE)
     show(curve.verdict)
@@ -87,31 +91,42 @@ def describe_curve(rows: Sequence[int], runs: Sequence[FinishedRun]) -> str:
     if len(runs) < 2:
         return f"One point, at {rows[0]:,} rows; a second tells what more rows bring."
     (few, many), rival = runs[-2:], runs[-1].comparison["best_cheap"]
-    gains = {
-        rung: compare_rows(many.right(rung), few.right(rung))
-        for rung in (LORA, rival)
-        if few.score(rung)
-    }
-    told = ", ".join(f"{TITLES[rung]} {_describe_gain(gain)}" for rung, gain in gains.items())
-    lead = compare_rows(many.right(LORA), many.right(rival))
-    before = compare_rows(few.right(LORA), few.right(rival))
-    if lead.is_shown and lead.difference > 0:
-        relation = f"LoRA still leads {TITLES[rival]} by {100 * lead.difference:.1f} points"
-        relation += ": the lines have not met"
-    elif lead.is_shown:
-        relation = f"LoRA is behind {TITLES[rival]} by {-100 * lead.difference:.1f} points"
-    else:
-        crossed = before.is_shown and before.difference > 0
-        relation = f"LoRA and {TITLES[rival]} {'have met' if crossed else 'cannot be told apart'}"
-    advice = (
-        "More rows are likely to help LoRA further."
-        if gains[LORA].is_shown and gains[LORA].difference > 0
-        else "More rows of this kind may bring LoRA little."
-    )
+    gain = compare_rows(many.right(LORA), few.right(LORA))
+    told = f"LoRA {_describe_gain(gain)}"
+    told += f", {SPOKEN[rival]} {_describe_gain(compare_rows(many.right(rival), few.right(rival)))}"
     return (
-        f"From {rows[-2]:,} to {rows[-1]:,} rows, on the same {many.comparison['test_rows']:,} "
-        f"test rows: {told}; {relation}. {advice}"
+        f"From {rows[-2]:,} to {rows[-1]:,} rows, on the same {gain.rows:,} test rows: {told}; "
+        f"{_describe_lines(few, many, rival)}. {_advise(gain)}"
     )
+
+
+def _describe_gain(gain: Pair) -> str:
+    points = 100 * gain.difference
+    if gain.interval is None:
+        return f"{points:+.1f} points"
+    low, high = (100 * end for end in gain.interval)
+    return f"{points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
+
+
+def _describe_lines(few: FinishedRun, many: FinishedRun, rival: str) -> str:
+    """Say how LoRA's line lies to its rival's at the two largest numbers of rows."""
+    before = compare_rows(few.right(LORA), few.right(rival))
+    lead = compare_rows(many.right(LORA), many.right(rival))
+    if not lead.is_shown:
+        return f"LoRA and {SPOKEN[rival]} cannot be told apart there"
+    crossed = before.is_shown and before.difference * lead.difference < 0
+    met = "the lines have crossed" if crossed else "the lines have not crossed"
+    side = "ahead of" if lead.difference > 0 else "behind"
+    points = f"{100 * abs(lead.difference):.1f} points"
+    return f"LoRA is {points} {side} {SPOKEN[rival]} there: {met}"
+
+
+def _advise(gain: Pair) -> str:
+    if gain.is_shown and gain.difference > 0:
+        return "More rows are likely to help LoRA further."
+    able = gain.smallest_difference
+    shown = f"{gain.rows:,} test rows can show {100 * able:.1f} points" if able else "too few rows"
+    return f"No gain of LoRA's from these rows is shown; {shown}."
 
 
 def write_curve(curve: Curve, path: Path) -> None:
@@ -129,16 +144,8 @@ def write_curve(curve: Curve, path: Path) -> None:
                 (score["metrics"]["accuracy"], score["interval"]) for score in scores if score
             ]
     picture = curve_picture(curve.rows, rungs, metric="accuracy", highlighted=TITLES[LORA])
-    page = render(TEMPLATE, curve=curve, rungs=rungs, picture=picture, costly=COSTLY)
+    page = render(TEMPLATE, curve=curve, rungs=rungs, picture=picture)
     write_page(path, page)
-
-
-def _describe_gain(gain: Pair) -> str:
-    points = 100 * gain.difference
-    if gain.interval is None:
-        return f"{points:+.1f} points"
-    low, high = (100 * end for end in gain.interval)
-    return f"{points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
 
 
 def _count_rows(recipe: Recipe) -> int:
@@ -150,8 +157,19 @@ def _count_rows(recipe: Recipe) -> int:
 def _double(available: int) -> list[int]:
     rows = [min(FEWEST, available)]
     while rows[-1] < available:
-        rows.append(min(2 * rows[-1], available))
+        rows.append(2 * rows[-1] if 3 * rows[-1] <= available else available)
     return rows
+
+
+def _spread_steps(whole: Recipe, rows: int, most: int) -> list[str]:
+    """Overrides for fewer rows that are trained on for as many steps as the most.
+
+    Else fewer rows would do worse for being trained on less, too.
+    """
+    if whole.training.get("max_steps", -1) > 0:
+        return [f"data.train_rows={rows}"]
+    epochs = whole.training["num_train_epochs"] * most / rows
+    return [f"data.train_rows={rows}", f"training.num_train_epochs={epochs:.6g}"]
 
 
 def _check_same(run: FinishedRun, recipe: Recipe) -> None:

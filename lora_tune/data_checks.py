@@ -9,6 +9,8 @@ import numpy as np
 SKEWED = 3  # times as many rows as the rarest class
 CUT = 0.05  # share of rows
 TOLD = 0.02  # share of a label's own rows that hold its name...
+TOLD_ROWS = 5  # at least
+SHOWN = 3  # labels
 TELLING = 3  # ...and this many times the share of others
 COPIED = 0.5  # share of the test texts
 PUNCTUATION = re.compile(r"[\W_]+")
@@ -17,7 +19,8 @@ TAG = re.compile(r"<[^>]{1,40}>")
 
 def normalise(text: str) -> str:
     """Take from a text what copies differ in: case, spacing, punctuation, HTML."""
-    return PUNCTUATION.sub(" ", TAG.sub(" ", html.unescape(text))).strip().casefold()
+    plain = PUNCTUATION.sub(" ", TAG.sub(" ", html.unescape(text))).strip().casefold()
+    return plain or text.strip()  # of symbols alone
 
 
 def is_selected_on_test(texts: Mapping[str, Sequence[str]]) -> bool:
@@ -26,9 +29,8 @@ def is_selected_on_test(texts: Mapping[str, Sequence[str]]) -> bool:
     Args:
         texts: of each split, by its name.
     """
-    validation = set(map(normalise, texts["validation"]))
-    copies = sum(normalise(text) in validation for text in texts["test"])
-    return copies >= COPIED * min(len(texts["test"]), len(validation))
+    validation, test = (set(map(normalise, texts[name])) for name in ("validation", "test"))
+    return len(validation & test) >= COPIED * min(len(validation), len(test))
 
 
 def check_copies(texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -37,11 +39,12 @@ def check_copies(texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
     Args:
         texts: of each split, by its name.
     """
+    plain = {name: list(map(normalise, rows)) for name, rows in texts.items()}
     for split, others in (("test", ("train", "validation")), ("validation", ("train",))):
         seen = {text for other in others for text in texts[other]}
-        alike = set(map(normalise, seen))
+        alike = {text for other in others for text in plain[other]}
         exact = sum(text in seen for text in texts[split])
-        copies = sum(normalise(text) in alike for text in texts[split])
+        copies = sum(text in alike for text in plain[split])
         if copies:
             also = f", {copies} when case, spacing and punctuation are left out" * (copies > exact)
             yield (
@@ -75,14 +78,19 @@ def check_answers(
     texts: Sequence[str], numbers: np.ndarray, labels: Sequence[str]
 ) -> Iterator[str]:
     """Find labels whose names stand in the texts that bear them; numbers (rows,)."""
+    words = [f" {normalise(text)} " for text in texts]
+    found = []
     for number, label in enumerate(labels):
-        if not normalise(label):
-            continue
-        name = re.compile(rf"\b{re.escape(normalise(label))}\b")
-        holds = np.array([name.search(normalise(text)) is not None for text in texts])
+        name = f" {normalise(label)} "
+        holds = np.array([name in text for text in words])
         own, others = holds[numbers == number], holds[numbers != number]
-        if own.size and own.mean() >= TOLD and own.mean() >= TELLING * others.mean():
-            yield (
-                f"The name of label {label} stands in {own.mean():.1%} of its own training texts "
-                f"and {others.mean():.1%} of others: it may give the answer away."
+        if own.sum() >= TOLD_ROWS and own.mean() >= max(TOLD, TELLING * others.mean()):
+            found.append(
+                f"{label} in {own.mean():.1%} of its own and {others.mean():.1%} of others"
             )
+    if found:
+        more = f" and {len(found) - SHOWN} more labels" if len(found) > SHOWN else ""
+        yield (
+            f"Labels stand in training texts by name and may give the answer away: "
+            f"{'; '.join(found[:SHOWN])}{more}."
+        )

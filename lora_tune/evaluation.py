@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,12 +26,12 @@ class Evaluation:
     logits: np.ndarray  # (rows, classes)
     metrics: dict[str, float]
 
-    @property
+    @cached_property
     def probabilities(self) -> np.ndarray:
         """Class probabilities, (rows, classes)."""
         return softmax(self.logits)
 
-    @property
+    @cached_property
     def predictions(self) -> np.ndarray:
         """The likeliest class number of each row, (rows,)."""
         return self.logits.argmax(axis=1)

@@ -67,4 +67,4 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_lines(path: Path) -> list[Any]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]

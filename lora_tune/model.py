@@ -196,21 +196,26 @@ def head_modules(model: "PreTrainedModel") -> list[str]:
     ]
 
 
-def thaw_layers(model: "PreTrainedModel", head: Sequence[str], last: int | None) -> None:
-    """Let only the head and the last layers of the trunk train, or with None every weight.
+def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
+    """Let only the last layers of the trunk and all above them train, or with None every weight.
 
     Raises:
         ModelError: it has fewer layers.
     """
     from torch.nn import ModuleList
 
+    model.requires_grad_(True)
+    if last is None:
+        return
     stacks = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
     layers = max(stacks, key=len, default=ModuleList())
-    if last is not None and last > len(layers):
+    if last > len(layers):
         raise ModelError(f"ladder.last_layers: {last}, but the base has {len(layers)} layers")
-    model.requires_grad_(last is None)
-    for module in [*map(model.get_submodule, head), *layers[len(layers) - (last or 0) :]]:
-        module.requires_grad_(True)
+    first = next(layers[len(layers) - last].parameters())
+    for parameter in model.parameters():  # in the order that they are passed through
+        if parameter is first:
+            break
+        parameter.requires_grad_(False)
 
 
 def _configure(

@@ -12,6 +12,8 @@ from lora_tune.statistics import (
     smallest_difference,
 )
 
+FEWEST = 20  # rows answered differently, below which a bootstrap says more than it knows
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -19,7 +21,7 @@ class Pair:
 
     rows: int
     difference: float  # first - second
-    interval: tuple[float, float] | None  # of it, at CONFIDENCE; None where rows tell nothing
+    interval: tuple[float, float] | None  # of it, at CONFIDENCE; None where too few rows tell
     p_value: float  # exact McNemar, two-sided
     first_only: int  # rows that the first alone has right
     second_only: int
@@ -43,7 +45,7 @@ def compare_rows(first_right: np.ndarray, second_right: np.ndarray) -> Pair:
     return Pair(
         rows=len(gains),
         difference=float(gains.mean()),
-        interval=paired_interval(gains),
+        interval=paired_interval(gains) if first_only + second_only >= FEWEST else None,
         p_value=mcnemar_p(first_only, second_only),
         first_only=first_only,
         second_only=second_only,
@@ -51,27 +53,31 @@ def compare_rows(first_right: np.ndarray, second_right: np.ndarray) -> Pair:
     )
 
 
-def describe_pair(pair: Pair, first: str, second: str, *, p_value: float | None = None) -> str:
+def describe_pair(
+    pair: Pair, first: str, second: str, *, p_value: float | None = None, pairs: int = 1
+) -> str:
     """Say in one sentence which is better, or that it cannot be told; in points of accuracy.
 
     Args:
-        p_value: corrected, where it is one of several; None for the pair's own.
+        p_value: after Holm's correction, where the pair is one of several; None for its own.
+        pairs: how many there are.
     """
-    told_p = describe_p(pair.p_value if p_value is None else p_value)
-    if (pair.p_value if p_value is None else p_value) < SIGNIFICANCE:
+    p_value = pair.p_value if p_value is None else p_value
+    told_p = describe_p(p_value) + (f" after Holm's correction for {pairs} pairs" * (pairs > 1))
+    if p_value < SIGNIFICANCE:
         word = "better" if pair.difference > 0 else "worse"
         sign = 1 if pair.difference > 0 else -1
         sentence = f"{first} is {word} than {second} by {_points(abs(pair.difference))}"
         if pair.interval:
             low, high = sorted(100 * sign * end for end in pair.interval)
-            sentence += f", {CONFIDENCE:.0%} interval {low:.1f} to {high:.1f}"
+            alone = " of this pair alone" * (pairs > 1)
+            sentence += f", {CONFIDENCE:.0%} interval{alone} {low:.1f} to {high:.1f}"
         return f"{sentence}, {told_p}."
-    able = (
-        f"{_rows(pair.rows)} can show {_points(pair.smallest_difference)}"
-        if pair.smallest_difference is not None
-        else f"{_rows(pair.rows)} can show none"
-    )
-    if not pair.first_only + pair.second_only:
+    discordant = pair.first_only + pair.second_only
+    smallest = smallest_difference(pair.rows, discordant, SIGNIFICANCE / pairs)
+    able = f"can show {_points(smallest)}" if smallest is not None else "can show none"
+    able = f"{_rows(pair.rows)} {able}"
+    if not discordant:
         return f"{first} and {second} have the same rows right: no difference shown; {able}."
     measured = f"{100 * pair.difference:+.1f} points, {told_p}"
     return f"{first} against {second}: no difference shown ({measured}); {able}."

@@ -1,53 +1,48 @@
-"""Pictures of a run, as SVG to stand inside a page: they take its colours and need no network."""
+"""The pictures of a run."""
 
-import io
-import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
-from xml.sax.saxutils import quoteattr
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lora_tune.drawing import (
+    HEIGHT,
+    INK,
+    LINE,
+    LORA,
+    OTHER,
+    THIRD,
+    draw_picture,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 4.4, 3.0  # inches; small, so that text is readable on a phone
-# Stand-ins that matplotlib draws with, and what the page puts in their place.
-INK, LINE, LORA, OTHER, THIRD = "#010101", "#020202", "#030303", "#040404", "#050505"
-COLOURS = {
-    INK: "currentColor",
-    LINE: "var(--line)",
-    LORA: "var(--accent)",
-    OTHER: "var(--second)",
-    THIRD: "var(--third)",
-}
+MOST_NAMED = 12  # classes with their names and counts in a picture
+MOST_CELLS = 1000  # of a confusion matrix, the fullest
+TOLD = 10  # classes or confusions in words
 DASHES = ("-", "--", ":", "-.")
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # a dollar sign in a label is a dollar sign
-    "font.size": 10,
-    "text.color": INK,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "figure.facecolor": "none",
-    "axes.facecolor": "none",
-    "savefig.facecolor": "none",
-}
 Interval = tuple[float, float]
 
 
 def ladder_picture(
-    titles: Sequence[str], values: Sequence[float], intervals: Sequence[Interval], *, metric: str
+    titles: Sequence[str],
+    values: Sequence[float],
+    intervals: Sequence[Interval],
+    *,
+    metric: str,
+    highlighted: int | None,
 ) -> str:
-    """One line for each rung, the last of which is LoRA: its value and interval."""
+    """One line for each way of answering: its value and interval.
+
+    Args:
+        highlighted: the number of the one that stands out; None for none.
+    """
 
     def draw(axes: "Axes") -> None:
         for place, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
-            colour = LORA if place == len(titles) - 1 else OTHER
+            colour = LORA if place == highlighted else OTHER
             axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.6)
             axes.plot([value], [place], "o", color=colour, markersize=7)
             axes.annotate(
@@ -57,7 +52,7 @@ def ladder_picture(
                 textcoords="offset points",
                 ha="center",
             )
-        axes.set_yticks(range(len(titles)), titles)
+        axes.set_yticks(range(len(titles)), map(shorten, titles))
         axes.set_ylim(-0.6, len(titles) - 0.2)
         axes.set_xlabel(f"{metric}, with 95% interval")
         axes.grid(axis="x", color=LINE, alpha=0.6)
@@ -67,7 +62,7 @@ def ladder_picture(
         for title, value, (low, high) in zip(titles, values, intervals, strict=True)
     )
     height = 0.9 + 0.42 * len(titles)
-    return _picture(draw, f"{metric} of each rung with its 95% interval: {told}.", height=height)
+    return draw_picture(draw, f"{metric} with 95% interval: {told}.", height=height)
 
 
 def loss_picture(
@@ -100,7 +95,7 @@ def loss_picture(
         axes.legend()
 
     told = ", ".join(f"epoch {row['epoch']:g} {row['validation_loss']:.3f}" for row in evaluations)
-    return _picture(draw, f"Losses while training. Validation loss: {told}.")
+    return draw_picture(draw, f"Losses while training. Validation loss: {told}.")
 
 
 def metric_picture(evaluations: Sequence[Mapping[str, float]], *, kept_epoch: float | None) -> str:
@@ -130,44 +125,44 @@ def metric_picture(evaluations: Sequence[Mapping[str, float]], *, kept_epoch: fl
         + ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names)
         for row in evaluations
     )
-    return _picture(draw, f"Validation metrics. {told}.")
+    return draw_picture(draw, f"Validation metrics. {told}.")
 
 
 def confusion_picture(confusion: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
     """Rows by true and predicted class, shaded by the share of the true class."""
-    from matplotlib.patches import Rectangle
+    counts = np.asarray(confusion)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    few = len(labels) <= MOST_NAMED
 
     def draw(axes: "Axes") -> None:
-        for true, counts in enumerate(confusion):
-            for called, count in enumerate(counts):
-                share = count / max(1, sum(counts))
-                # An outline and a pale shade: the number on it stays readable in either theme.
-                axes.add_patch(
-                    Rectangle(
-                        (called - 0.5, true - 0.5),
-                        1,
-                        1,
-                        facecolor=LORA,
-                        alpha=0.05 + 0.35 * share,
-                        edgecolor="none",
-                    )
+        for place in np.argsort(-shares, axis=None)[:MOST_CELLS]:
+            true, called = divmod(int(place), len(labels))
+            if counts[true, called]:
+                # Pale, so that the number on it stays readable in either theme.
+                shade = 0.05 + 0.4 * shares[true, called]
+                axes.fill_between(
+                    [called, called + 1], true, true + 1, color=LORA, alpha=shade, lw=0
                 )
-                if len(labels) <= 12:
-                    axes.text(called, true, f"{count:,}", ha="center", va="center")
-        axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_xlim(-0.5, len(labels) - 0.5)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
+        axes.set_xlim(0, len(labels))
+        axes.set_ylim(len(labels), 0)
+        if few:
+            for (true, called), count in np.ndenumerate(counts):
+                axes.text(called + 0.5, true + 0.5, f"{count:,}", ha="center", va="center")
+            names = [shorten(label) for label in labels]
+            axes.set_xticks(np.arange(len(labels)) + 0.5, names, rotation=30, ha="right")
+            axes.set_yticks(np.arange(len(labels)) + 0.5, names)
+        axes.set_xlabel("predicted" if few else "predicted class number")
+        axes.set_ylabel("true" if few else "true class number")
 
+    wrong = np.where(np.eye(len(labels), dtype=bool), 0, counts)
+    largest = [divmod(int(place), len(labels)) for place in np.argsort(-wrong, axis=None)[:TOLD]]
     told = "; ".join(
-        f"of {sum(counts)} rows of {label}, "
-        + ", ".join(f"{count} as {other}" for other, count in zip(labels, counts, strict=True))
-        for label, counts in zip(labels, confusion, strict=True)
+        f"{counts[true, called]} of {counts[true].sum()} rows of {labels[true]} as {labels[called]}"
+        for true, called in largest
+        if wrong[true, called]
     )
-    height = max(HEIGHT, 1.2 + 0.3 * len(labels))
-    return _picture(draw, f"Confusion matrix: {told}.", height=height)
+    told = f"Confusion matrix. {np.trace(counts)} of {counts.sum()} rows are right. {told}"
+    return draw_picture(draw, told, height=max(HEIGHT, min(1.2 + 0.3 * len(labels), 2 * HEIGHT)))
 
 
 def roc_picture(curves: Mapping[str, tuple[Sequence[Interval], float]]) -> str:
@@ -181,7 +176,7 @@ def roc_picture(curves: Mapping[str, tuple[Sequence[Interval], float]]) -> str:
                 [y for _, y in points],
                 color=(LORA, OTHER, THIRD)[number % 3],
                 linestyle=DASHES[(number // 3) % len(DASHES)],
-                label=f"{label}: {area:.3f}",
+                label=f"{shorten(label)}: {area:.3f}",
             )
         axes.set_xlabel("false positive rate")
         axes.set_ylabel("true positive rate")
@@ -189,8 +184,8 @@ def roc_picture(curves: Mapping[str, tuple[Sequence[Interval], float]]) -> str:
         if len(curves) <= 8:
             axes.legend(title="area", loc="lower right")
 
-    told = ", ".join(f"{label} {area:.3f}" for label, (_, area) in curves.items())
-    return _picture(draw, f"ROC curves, each class against all others. Area: {told}.")
+    told = ", ".join(f"{label} {area:.3f}" for label, (_, area) in [*curves.items()][:TOLD])
+    return draw_picture(draw, f"ROC curves, each class against all others. Area: {told}.")
 
 
 def reliability_picture(bins: Sequence[Mapping[str, float]], error: float) -> str:
@@ -216,7 +211,7 @@ def reliability_picture(bins: Sequence[Mapping[str, float]], error: float) -> st
         f"{b['rows']} rows at confidence {b['confidence']:.2f} are right in {b['accuracy']:.2f}"
         for b in bins
     )
-    return _picture(draw, f"Reliability: {told}. Expected calibration error {error:.3f}.")
+    return draw_picture(draw, f"Reliability: {told}. Expected calibration error {error:.3f}.")
 
 
 def length_picture(
@@ -240,7 +235,7 @@ def length_picture(
         axes.legend()
 
     told = f"Token counts of {', '.join(counts)}, from {edges[0]:.0f} to {edges[-1]:.0f}"
-    return _picture(draw, f"{told}; texts are cut at {max_length} tokens.")
+    return draw_picture(draw, f"{told}; texts are cut at {max_length} tokens.")
 
 
 def curve_picture(
@@ -288,26 +283,4 @@ def curve_picture(
         )
         for title, points in rungs.items()
     )
-    return _picture(draw, f"{metric} by number of training rows. {told}.", height=3.6)
-
-
-def _picture(draw: Any, told: str, *, height: float = HEIGHT) -> str:
-    """Draw, and return SVG; told is its text for those who do not see it."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(STYLE | {"svg.hashsalt": told}):  # ids of its own in one page
-        figure: Figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(figure.add_subplot())
-        buffer = io.StringIO()
-        metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=metadata)
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for stand_in, colour in COLOURS.items():
-        svg = svg.replace(stand_in, colour)
-    svg = re.sub(r'^<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1">', svg, count=1)
-    # Links inside a picture need no namespace in HTML.
-    svg = svg.replace("xlink:href", "href")
-    return svg.replace("<svg ", f'<svg role="img" aria-label={quoteattr(told)} ', 1)
+    return draw_picture(draw, f"{metric} by number of training rows. {told}.", height=3.6)

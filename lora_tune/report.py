@@ -29,9 +29,17 @@ def write_report(folder: Path) -> Path:
     Raises:
         ArtifactError: a file of the run is missing or damaged, or the page cannot be written.
     """
+    from jinja2 import UndefinedError
+
     run = read_run(folder)
     path = folder / REPORT_FILE
-    write_page(path, render(TEMPLATE, run=run, titles=TITLES, pictures=_draw(run)))
+    try:
+        page = render(TEMPLATE, run=run, titles=TITLES, pictures=_draw(run))
+    except (KeyError, UndefinedError) as error:
+        raise ArtifactError(
+            f"{folder}: lacks {error}; it was written by another version of lora_tune"
+        ) from None
+    write_page(path, page)
     return path
 
 
@@ -72,6 +80,7 @@ def _draw(run: FinishedRun) -> dict[str, str]:
             [rung["metrics"]["accuracy"] for rung in rungs],
             [rung["interval"] for rung in rungs],
             metric="accuracy",
+            highlighted=len(rungs) - 1,
         ),
         "confusion": confusion_picture(diagnosis["confusion"], data["labels"]),
         "reliability": reliability_picture(
@@ -91,8 +100,8 @@ def _draw(run: FinishedRun) -> dict[str, str]:
         for score in diagnosis["classes"]
         if score["auc"] is not None
     }
-    if len(curves) == 2:  # the one mirrors the other
-        curves.pop(min(curves, key=list(curves).index))
+    if len(diagnosis["classes"]) == len(curves) == 2:  # the one mirrors the other
+        curves.pop(diagnosis["classes"][0]["label"])
     if curves:
         pictures["roc"] = roc_picture(curves)
     return pictures

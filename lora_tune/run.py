@@ -93,6 +93,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)
+        free_memory()
         trained = _train(inputs, arguments, others, seeds, folder=draft.adapter, show=show)
         free_memory()  # of the trained model, which is gone, for the reloaded one
         reload = check_reload(draft.adapter, trained.answers)
@@ -128,7 +129,8 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         )
         if recipe.examples:
             show(examples_table(trained.examples))
-    write_report(draft.final)
+    show(f"Adapter: {draft.final / 'adapter'}")
+    show(f"Report: {write_report(draft.final)}")
     return draft.final
 
 
@@ -162,7 +164,10 @@ def _train(
         show=show,
     )
     overfitting = judge_losses(
-        history.evaluations, history.best_step, arguments.metric_for_best_model
+        history.evaluations,
+        history.best_step,
+        metric=arguments.metric_for_best_model,
+        idle_loss=cheap[0].evaluation.metrics["loss"],
     )
     if overfitting.warning:
         show(overfitting.warning)

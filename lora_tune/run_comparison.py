@@ -60,7 +60,13 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         names,
         runs,
         [
-            RunPair(first, second, pair, p, describe_pair(pair, first, second, p_value=p))
+            RunPair(
+                first,
+                second,
+                pair,
+                p,
+                describe_pair(pair, first, second, p_value=p, pairs=len(found)),
+            )
             for (first, second, pair), p in zip(found, corrected, strict=True)
         ],
     )
@@ -78,6 +84,7 @@ def write_run_comparison(compared: RunComparison, path: Path) -> None:
         [score["metrics"]["accuracy"] for score in scores if score],
         [score["interval"] for score in scores if score],
         metric="accuracy",
+        highlighted=None,
     )
     write_page(path, render(TEMPLATE, compared=compared, scores=scores, picture=picture))
 

@@ -64,7 +64,7 @@ def drafting(recipe_name: str, output: Path | None) -> Iterator[Draft]:
     try:
         yield draft
     except BaseException as error:
-        if any(draft.checkpoints.glob("checkpoint-*")):
+        if any(draft.checkpoints.glob("**/checkpoint-*")):
             error.add_note(f"The last checkpoints are in {draft.checkpoints}")
         else:
             shutil.rmtree(draft.folder, ignore_errors=True)

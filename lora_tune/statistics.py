@@ -8,6 +8,7 @@ CONFIDENCE = 0.95
 SIGNIFICANCE = 1 - CONFIDENCE
 POWER = 0.8
 RESAMPLES = 9999
+MOST_DRAWN = 20_000_000  # numbers at once
 
 
 def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
@@ -44,7 +45,7 @@ def paired_interval(gains: np.ndarray) -> tuple[float, float] | None:
         n_resamples=RESAMPLES,
         confidence_level=CONFIDENCE,
         method="BCa",
-        batch=1000,
+        batch=max(1, min(1000, MOST_DRAWN // len(gains))),
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(interval.low), float(interval.high)
@@ -65,12 +66,14 @@ def mcnemar_p(first_only: int, second_only: int) -> float:
     return float(binomtest(first_only, discordant, 0.5).pvalue) if discordant else 1.0
 
 
-def smallest_difference(rows: int, discordant: int) -> float | None:
+def smallest_difference(
+    rows: int, discordant: int, significance: float = SIGNIFICANCE
+) -> float | None:
     """Estimate the smallest difference in accuracy that rows can show with POWER.
 
-    (z(1 - SIGNIFICANCE / 2) + z(POWER)) * sqrt(share of discordant rows / rows), and never less
-    than the exact test needs, were all discordant rows on one side. Where no row was answered
-    differently, 3 are assumed (the rule of three: more are unlikely at 95 %).
+    (z(1 - significance / 2) + z(POWER)) * sqrt(share of discordant rows / rows), and never less
+    than the mean of a Poisson number of rows, all on one side, that gives the exact test as many
+    as it needs with POWER.
 
     Source: Connor 1987, "Sample size for testing differences in proportions for the paired-sample
     design".
@@ -78,11 +81,13 @@ def smallest_difference(rows: int, discordant: int) -> float | None:
     Returns:
         The difference, from 0 to 1; None where the rows are too few to show any.
     """
+    from scipy.special import gammaincinv
     from scipy.stats import norm
 
-    fewest = next(count for count in range(1, 100) if mcnemar_p(count, 0) < SIGNIFICANCE)
-    z = norm.ppf(1 - SIGNIFICANCE / 2) + norm.ppf(POWER)
-    smallest = max(fewest / rows, z * np.sqrt(max(discordant, 3)) / rows)
+    fewest = next(count for count in range(1, 100) if mcnemar_p(count, 0) < significance)
+    least = gammaincinv(fewest, POWER)  # the mean at which Poisson >= fewest has that chance
+    z = norm.ppf(1 - significance / 2) + norm.ppf(POWER)
+    smallest = max(least, z * np.sqrt(discordant)) / rows
     return float(smallest) if smallest <= 1 else None
 
 

@@ -9,7 +9,7 @@ from lora_tune.adapter import attach_adapter
 from lora_tune.base import Base
 from lora_tune.batching import make_collator
 from lora_tune.data import Data
-from lora_tune.environment import find_device, seed_everything
+from lora_tune.environment import find_device, free_memory, seed_everything
 from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
 from lora_tune.model import load_model, thaw_layers
@@ -54,11 +54,13 @@ def train_other_seeds(inputs: Inputs, *, show: Callable[[str], None]) -> dict[in
     """Train the recipe's adapter once more for each of its seeds but the first."""
     rungs = {}
     for seed in inputs.recipe.all_seeds[1:]:
+        free_memory()  # of the training before
         show(f"Seed {seed}:")
         model, head, _ = load_base_model(inputs, seed)
         lora = inputs.recipe.lora
         adapted = attach_adapter(model, lora, targets=inputs.targets, head=head, task=inputs.task)
         rungs[seed] = _train("lora", adapted, inputs, {"seed": seed}, show=show)
+        del model, adapted
     return rungs
 
 
@@ -69,13 +71,15 @@ def train_costly_rungs(inputs: Inputs, *, show: Callable[[str], None]) -> list[R
     depths += [("last_layers", ladder.last_layers)] if ladder.last_layers else []
     depths += [("full", None)] if ladder.full_fine_tuning else []
     for name, depth in depths:
+        free_memory()
         seed = inputs.recipe.all_seeds[0]
-        model, head, _ = load_base_model(inputs, seed)
-        thaw_layers(model, head, depth)
-        note = "every weight" if depth is None else f"the head and {depth} layers"
+        model, _, _ = load_base_model(inputs, seed)
+        thaw_layers(model, depth)
+        note = "every weight" if depth is None else f"the last {depth} layers and the head"
         show(f"Beside the adapter, {note}:")
         changes = {"seed": seed, "learning_rate": ladder.learning_rate}
         rung = _train(name, model, inputs, changes, show=show)
+        del model
         rungs.append(replace(rung, note=f"{note}, learning rate {ladder.learning_rate:g}"))
     return rungs
 

@@ -1,6 +1,7 @@
 """The cheap rungs, on real features and words, and the figures of a run that they stand beside."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ from sklearn.preprocessing import StandardScaler
 
 from lora_tune.batching import make_collator
 from lora_tune.data import load_data
+from lora_tune.diagnosis import diagnose
+from lora_tune.evaluation import Evaluation
 from lora_tune.features import read_features
 from lora_tune.ladder import cheap_rungs
+from lora_tune.plots import confusion_picture, roc_picture
 from lora_tune.recipe import DataConfig, SplitConfig
 from lora_tune.tasks import find_task
 from tests.integration.conftest import BASES
@@ -111,7 +115,7 @@ def test_a_zeroed_adapter_shows_no_difference(run_tiny):
     comparison = json.loads((folder / "comparison.json").read_text())
     pair = next(pair for pair in comparison["pairs"] if pair["rung"] == "base")
     assert (pair["difference"], pair["interval"], pair["p_value"]) == (0, None, 1)
-    assert "LoRA and base have the same rows right: no difference shown" in pair["verdict"]
+    assert "LoRA and the base have the same rows right: no difference shown" in pair["verdict"]
     assert comparison["headline"].startswith("LoRA does not clear")
 
 
@@ -159,3 +163,36 @@ def test_overfitting_is_told(run_tiny):
     assert np.mean([s["train_loss"] for s in steps]) == pytest.approx(
         np.mean([row["train_loss"] for row in history]), rel=0.05
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [
+        ({"data": {"test": {"file": "ONE"}}}, "roc"),
+        ({"training": {"eval_strategy": "no", "load_best_model_at_end": False}}, "losses"),
+        ({"training": {"logging_strategy": "no"}}, "losses"),
+    ],
+)
+def test_a_report_without_what_a_run_lacks(run_tiny, rows, tmp_path, more, missing):
+    lines = (rows / "test.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "one.jsonl").write_text("".join(x for x in lines if '"positive"' in x))
+    if "data" in more:
+        more = {"data": {"test": {"file": str(tmp_path / "one.jsonl")}}}
+    page = (run_tiny(**more) / "report.html").read_text()
+    assert page.count("<svg") == 6 if missing == "roc" else 5
+
+
+def test_many_classes_and_long_names(tmp_path):
+    labels = [f"a label with a very long name, number {i}" for i in range(60)]
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 60, 500)
+    evaluation = Evaluation(random.normal(size=(500, 60)) + 4 * np.eye(60)[truth], {})
+    found = diagnose(evaluation, truth, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        matrix = confusion_picture(found.confusion, labels)
+        few = confusion_picture([[3, 1], [0, 4]], labels[:2])
+        roc_picture({score.label: (score.roc, score.auc) for score in found.classes})
+    assert len(matrix) < 600_000
+    assert "of 500 rows are right" in matrix[:2000]
+    assert "a label with a very l\u2026" in few

@@ -188,14 +188,16 @@ def test_nothing_is_trained_or_selected_on_test_rows(run_tiny, plain, rows, tmp_
 def test_what_is_shown_before_training(run_tiny):
     shown = []
     run_tiny(show=shown.append)
-    data, adapter, *epochs, comparison, examples = shown
+    data, adapter, *epochs, hint, comparison, examples, place, report = shown
     assert re.search(r"^train +48 +24 +24 ", data, re.MULTILINE)
     assert "No test text stands in train or validation." in data
     assert "q_lin" in adapter
     assert "Trainable:" in adapter
     assert [line.split("  ")[0] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
+    assert hint.startswith("Hardly learnt: ")
     assert "macro f1" in comparison
     assert "A fine film." in examples
+    assert (place[:9], report[:8]) == ("Adapter: ", "Report: ")
 
 
 def test_a_bf16_run_is_judged_as_its_adapter_will_be_used(run_tiny, rows):

@@ -8,7 +8,7 @@ import pytest
 from lora_tune.comparison import compare, comparison_json
 from lora_tune.evaluation import Evaluation
 from lora_tune.ladder import Rung
-from lora_tune.pairs import compare_rows, describe_pair
+from lora_tune.pairs import compare_rows, describe_p, describe_pair
 from lora_tune.tasks import find_task
 
 TASK = find_task("sequence_classification")
@@ -38,10 +38,10 @@ def test_an_adapter_that_changes_nothing_shows_no_difference():
     verdict = next(v for v in found.pairs if v.rung == "base")
     assert (verdict.pair.difference, verdict.pair.interval, verdict.pair.p_value) == (0, None, 1)
     assert verdict.verdict == (
-        "LoRA and base have the same rows right: no difference shown; 2,000 rows can show 0.3 "
+        "LoRA and the base have the same rows right: no difference shown; 2,000 rows can show 0.4 "
         "points."
     )
-    assert found.headline.startswith("LoRA does not clear base, which costs next to nothing.")
+    assert found.headline.startswith("LoRA does not clear the base, which costs next to nothing.")
     assert found.difference_interval is None
 
 
@@ -87,7 +87,8 @@ def test_a_few_rows_show_nothing(rows):
     found = judge(labels, base=np.zeros(rows, bool), lora=np.ones(rows, bool))
     text = json.dumps(comparison_json(found), allow_nan=False)
     unit = "1 row" if rows == 1 else f"{rows} rows"
-    assert f"no difference shown (+100.0 points, p = {0.5 ** (rows - 1):.2f}"[:40] in text
+    p_value = describe_p(0.5 ** (rows - 1))
+    assert f"no difference shown (+100.0 points, {p_value})" in text
     assert f"{unit} can show none" in text
 
 

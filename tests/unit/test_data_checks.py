@@ -32,6 +32,14 @@ def test_normalised_texts_keep_their_words():
 def test_a_validation_set_that_is_the_test_set():
     assert is_selected_on_test(splits(validation=("E film.", "f film")))
     assert not is_selected_on_test(splits())
+    many = [f"film {i}" for i in range(700)]
+    thanks = splits(
+        validation=(*many[:90], *["thanks"] * 10), test=(*many[90:], *["Thanks!"] * 300)
+    )
+    assert not is_selected_on_test(thanks)
+    signs = splits(validation=("\U0001f600", "!!!", "ok"), test=("\U0001f389", "???", "film"))
+    assert not is_selected_on_test(signs)
+    assert not list(check_copies(signs))
 
 
 def test_uneven_classes():
@@ -52,7 +60,8 @@ def test_answers_in_the_texts():
     numbers = np.arange(40) % 2
     lines = list(check_answers(texts, numbers, ["bad", "fine"]))
     assert lines == [
-        "The name of label fine stands in 100.0% of its own training texts and 0.0% of others: it "
-        "may give the answer away."
+        "Labels stand in training texts by name and may give the answer away: fine in 100.0% of "
+        "its own and 0.0% of others."
     ]
+    assert not list(check_answers(texts[:8], numbers[:8], ["bad", "fine"]))  # too few rows to tell
     assert not list(check_answers(["finely made"] * 4, np.array([0, 1, 0, 1]), ["bad", "fine"]))

@@ -8,8 +8,8 @@ from tests.conftest import ROOT
 FLOORS = [
     ["errors", "suggestions", "redaction", "choices"],
     ["training_fields", "recipe", "publishing", "arguments"],
-    ["finished_run", "recipe_file", "environment", "metrics", "statistics", "plots", "hub"],
-    ["sources", "data_checks", "base", "scoring", "encoding", "pairs", "overfitting"],
+    ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
+    ["sources", "data_checks", "base", "scoring", "plots", "encoding", "pairs", "overfitting"],
     ["tasks.sequence_classification"],
     ["tasks", "manifest"],
     ["data", "batching", "model", "verification"],
@@ -30,7 +30,7 @@ ONLY = {
     "omegaconf": "recipe_file",
     "peft": "adapter",
     "bitsandbytes": "model",
-    "matplotlib": "plots",
+    "matplotlib": "drawing",
     "jinja2": "report",
 }
 
