@@ -12,6 +12,8 @@ atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 os.environ["HF_HOME"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Test files run side by side, a process each: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
