@@ -1,13 +1,17 @@
 """A run is complete only when a fresh process, given what was saved, answers as was trained."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import lora_tune.run
+from lora_tune.classifier import load_adapter
 from lora_tune.errors import ArtifactError
+from lora_tune.manifest import TensorRecord
+from lora_tune.reload import check_reload, record_answers
 
 WEIGHTS = "adapter_model.safetensors"
 HEAD = "base_model.model.pre_classifier.weight"
@@ -45,14 +49,16 @@ def test_a_sound_run_says_so(run_tiny):
     reload = json.loads((folder / "comparison.json").read_text())["reload"]
     assert reload["rows"] == 32
     assert reload["largest_logit_difference"] <= 1e-5
-    assert "Loaded again in a fresh process, the adapter answers alike: 32 test rows" in shown[-2]
+    assert "Loaded again in a fresh process, the adapter answers alike: 32 test rows" in "".join(
+        shown
+    )
 
 
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
         (lose_the_head, f"does not load in a fresh process: .*lacks the tensor {HEAD}"),
-        (change_a_number, f"is not the trained one: the tensor {HEAD} differs"),
+        (change_a_number, f"does not load in a fresh process: .*its tensor {HEAD} was changed"),
         (add_a_tensor, f"does not load in a fresh process: .*has no place for the tensor {HEAD}s"),
         (break_the_tokenizer, "answers otherwise in a fresh process: a logit differs by"),
     ],
@@ -78,3 +84,20 @@ def test_what_saving_breaks_is_not_published(
     (adapter,) = places
     assert ".incomplete" in str(adapter)
     assert not (adapter.parents[1] / "out").exists()
+
+
+def test_a_tensor_that_loads_otherwise_than_it_was_trained_is_named(run_tiny):
+    """What no file can tell: here the trained model is said to have been another."""
+    adapter = run_tiny() / "adapter"
+    trained = record_answers(load_adapter(adapter), ["A fine film."])
+    check_reload(adapter, trained)
+    other = dict(trained.tensors)
+    other[HEAD] = TensorRecord(other[HEAD].shape, "0" * 64)
+    words = f"the saved adapter is not the trained one: the tensor {HEAD} differs"
+    with pytest.raises(ArtifactError, match=words):
+        check_reload(adapter, replace(trained, tensors=other))
+    moved = replace(trained, logits=trained.logits + 0.01)
+    with pytest.raises(
+        ArtifactError, match="answers otherwise in a fresh process: a logit differs"
+    ):
+        check_reload(adapter, moved)
