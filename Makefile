@@ -35,9 +35,9 @@ params: .venv/ready
 	$(BIN)/python benchmarks/trainable_parameters.py
 	$(BIN)/python benchmarks/readme.py
 
-# make results NAME=tweets RECIPE=minilm_imdb_lora DATA=FOLDER SET=...: keeps what it printed
+# make results NAME=tweets RECIPE=minilm_imdb_lora DATA=FOLDER SET=...: keeps what is printed
 results: .venv/ready
-	$(BIN)/python benchmarks/real_data.py $(NAME) $(RECIPE) $(DATA) $(SET)
+	$(BIN)/python benchmarks/real_data.py $(NAME) $(RECIPE) "$(DATA)" $(SET)
 	$(BIN)/python benchmarks/readme.py
 
 # make curve RECIPE=minilm_imdb_lora ROWS=250,1000,3000 DATA=FOLDER MORE=FILE: the same over rows

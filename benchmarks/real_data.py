@@ -1,4 +1,4 @@
-"""Run a recipe on real rows and keep what it printed: `make results RECIPE=... DATA=FOLDER`.
+"""Run a recipe, on rows of one's own where named, and keep what it printed: `make results`.
 
 Writes results/<name>.txt: the command, then its output, as `benchmarks/readme.py` shows it.
 """
@@ -15,9 +15,11 @@ def main(name: str, recipe: str, data: str, *overrides: str) -> None:
 
     Args:
         name: of the result.
-        overrides: key=value, beside the data's source.
+        data: stands for data.source; empty for the recipe's own.
+        overrides: key=value.
     """
-    command = ["-m", "lora_tune", "train", recipe, f"data.source={data}", *overrides]
+    words = [*([f"data.source={data}"] if data else []), *overrides]
+    command = ["-m", "lora_tune", "train", recipe, *words]
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -25,12 +27,12 @@ def main(name: str, recipe: str, data: str, *overrides: str) -> None:
     lines = []
     for line in process.stdout:
         print(line, end="", flush=True)
-        lines.append(line.replace(data, "DATA"))
+        lines.append(line.replace(data, "DATA") if data else line)
     if process.wait():
         sys.exit(process.returncode)
     shown = "".join(line for line in lines if not line.startswith(("Adapter: ", "Report: ")))
-    words = " ".join(["data.source=DATA", *overrides])
-    first = f'$ make train RECIPE={recipe} SET="{words}"\n'
+    told = " ".join(words).replace(data, "DATA") if data else " ".join(words)
+    first = f"$ make train RECIPE={recipe}" + (f' SET="{told}"' if told else "") + "\n"
     (RESULTS / f"{name}.txt").write_text(first + shown.rstrip() + "\n")
 
 

@@ -90,7 +90,9 @@ def write_card(
             "",
             f"The base, {_code(base.name)}, is {where}. Or, labels and all: "
             f'`lora-tune predict {REPOSITORY} --text "..."`, which first checks every file '
-            "against `manifest.json`.",
+            "against `manifest.json`. "
+            f"Give the tokenizer `truncation=True`: the adapter was trained on up to "
+            f"{recipe.data.max_length} tokens.",
             "",
             "## Adapter",
             "",
@@ -117,7 +119,13 @@ def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
             f"# {_plain(manifest.recipe_name)}, merged",
             "",
             f"{_code(manifest.base.name)} with LoRA merged into its weights, to tell "
-            f"{', '.join(map(_code, manifest.labels))} apart. A plain transformers model.",
+            f"{', '.join(map(_code, manifest.labels))} apart. A plain transformers model; its "
+            "texts are cut to what its tokenizer says where `truncation=True` is given:",
+            "",
+            "```python",
+            "from transformers import pipeline",
+            'classify = pipeline("text-classification", "PATH", truncation=True)',
+            "```",
             "",
             _table(rows, ["against the adapter unmerged", ""]),
             "",

@@ -49,6 +49,8 @@ class Classifier:
         Raises:
             DataError: a text is empty.
         """
+        if isinstance(texts, str):
+            raise DataError("texts: found one text, expected a list of them")
         for row, text in enumerate(texts):
             fault = text_fault(text)
             if fault:

@@ -43,6 +43,12 @@ def read_run(folder: Path) -> FinishedRun:
     if not (folder / "comparison.json").is_file():
         raise ArtifactError(f"{folder}: has no comparison.json, so it is no run directory")
     try:
+        predictions = _read_lines(folder / "predictions.jsonl")
+        rows = _read_json(folder / "comparison.json")["test_rows"]
+        if len(predictions) != rows:
+            raise ArtifactError(
+                f"{folder / 'predictions.jsonl'}: holds {len(predictions)} rows, expected {rows}"
+            )
         manifest = _read_json(folder / "adapter" / "manifest.json")
         return FinishedRun(
             folder,
@@ -54,7 +60,7 @@ def read_run(folder: Path) -> FinishedRun:
             manifest=manifest,
             evaluations=_read_lines(folder / "history.jsonl"),
             steps=_read_lines(folder / "training_loss.jsonl"),
-            predictions=_read_lines(folder / "predictions.jsonl"),
+            predictions=predictions,
         )
     except OSError as error:
         raise ArtifactError(f"{error.filename}: {error.strerror}; the run is not whole") from None
