@@ -31,7 +31,7 @@ def run(tmp_path_factory):
     for split, count in (("train", 120), ("test", 40)):
         pairs = list(zip(*reviews(split), strict=True))[:count]
         lines = [
-            json.dumps({"text": f"{text} {TEXT}", "label": HOSTILE if i % 2 else "positive"})
+            json.dumps({"text": f"{TEXT} {text}", "label": HOSTILE if i % 2 else "positive"})
             for i, (text, _) in enumerate(pairs)
         ]
         (folder / "rows" / f"{split}.jsonl").write_text("\n".join(lines))
@@ -75,7 +75,7 @@ def test_text_from_data_and_recipe_stays_text(run, browser):
         shown = page.locator("main").inner_text()
         assert HOSTILE in shown
         page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        assert "onerror=\"document.title='run'\"> $a_b$ ok" in page.locator("main").inner_text()
+        assert "onerror=\"document.title='run'\"> $a_b$ fine" in page.locator("main").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
