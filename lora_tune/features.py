@@ -9,11 +9,11 @@ from lora_tune.evaluation import in_order, run_rows
 
 if TYPE_CHECKING:
     import torch
-    from torch.nn import Module
+    from transformers import PreTrainedModel
 
 
 def read_features(
-    model: "Module",
+    model: "PreTrainedModel",
     columns: Mapping[str, Sequence[Any]],
     *,
     collate: Callable[..., Any],
@@ -27,8 +27,7 @@ def read_features(
     import torch
 
     states: list[torch.Tensor] = []
-    trunk = getattr(model, "base_model", model)
-    handle = trunk.register_forward_hook(lambda _, __, output: states.append(output[0]))
+    handle = model.base_model.register_forward_hook(lambda _, __, out: states.append(out[0]))
     batches, logits = [], []
     pooled: dict[str, list[np.ndarray]] = {}
     try:

@@ -13,7 +13,7 @@ from lora_tune.features import read_features
 from lora_tune.tasks import SequenceClassification
 
 if TYPE_CHECKING:
-    from torch.nn import Module
+    from transformers import PreTrainedModel
 
 WORD_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # scikit-learn's C, the inverse of regularisation
 HEAD_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -34,7 +34,11 @@ class Rung:
 
 
 def cheap_rungs(
-    model: "Module", data: Data, task: SequenceClassification, *, collate: Callable[..., Any]
+    model: "PreTrainedModel",
+    data: Data,
+    task: SequenceClassification,
+    *,
+    collate: Callable[..., Any],
 ) -> list[Rung]:
     """Climb all that needs no training of the model: majority, words, base and head alone."""
     logits, test = read_features(model, data.test.encoded[:], collate=collate, title="base")

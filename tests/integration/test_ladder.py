@@ -179,7 +179,7 @@ def test_a_report_without_what_a_run_lacks(run_tiny, rows, tmp_path, more, missi
     if "data" in more:
         more = {"data": {"test": {"file": str(tmp_path / "one.jsonl")}}}
     page = (run_tiny(**more) / "report.html").read_text()
-    assert page.count("<svg") == 6 if missing == "roc" else 5
+    assert page.count("<svg") == {"roc": 6, "losses": 5}[missing]
 
 
 def test_many_classes_and_long_names(tmp_path):
