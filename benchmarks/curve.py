@@ -5,11 +5,10 @@ results/<recipe>_curve.html, its page.
 """
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from kept_output import RESULTS, lora_tune
 
 
 def main(recipe: str, rows: str, data: str, validation: str) -> None:
@@ -21,15 +20,8 @@ def main(recipe: str, rows: str, data: str, validation: str) -> None:
     """
     overrides = [f"data.source={data}", f"data.validation.file={validation}"]
     overrides += ["data.validation.samples=300"]
-    command = [sys.executable, "-m", "lora_tune", "curve", recipe, "--rows", rows, *overrides]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, bufsize=1)
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line.replace(data, "DATA").replace(validation, "MORE"))
-    if process.wait():
-        sys.exit(process.returncode)
+    printed = lora_tune("curve", recipe, "--rows", rows, *overrides)
+    lines = printed.replace(validation, "MORE").replace(data, "DATA").splitlines(keepends=True)
     last = f"{int(rows.split(',')[-1]):,} rows:\n"
     shown = lines[lines.index(last) :]
     kept = "".join(line for line in shown if not line.startswith("Page: "))

@@ -4,25 +4,16 @@ Trains the quickstart twice, on its base as it is and on its base in 4 bits, the
 results/parity.txt: each command, then its output.
 """
 
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from kept_output import RESULTS, lora_tune
+
 MERGES = [
     ("runs/quickstart/latest/adapter", "merged", "float32"),
     ("runs/quickstart/latest/adapter", "merged-bf16", "bfloat16"),
     ("runs/quickstart-4bit/adapter", "merged-4bit", "float32"),
 ]
-
-
-def lora_tune(*words: str) -> str:
-    """Run a verb; returns what it printed."""
-    command = [sys.executable, "-m", "lora_tune", *words]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    print(done.stdout, flush=True)
-    return done.stdout
 
 
 def main() -> None:

@@ -3,11 +3,9 @@
 Writes results/<name>.txt: the command, then its output, as `benchmarks/readme.py` shows it.
 """
 
-import subprocess
 import sys
-from pathlib import Path
 
-RESULTS = Path(__file__).parent / "results"
+from kept_output import RESULTS, lora_tune
 
 
 def main(name: str, recipe: str, data: str, *overrides: str) -> None:
@@ -19,17 +17,8 @@ def main(name: str, recipe: str, data: str, *overrides: str) -> None:
         overrides: key=value.
     """
     words = [*([f"data.source={data}"] if data else []), *overrides]
-    command = ["-m", "lora_tune", "train", recipe, *words]
-    process = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, text=True, bufsize=1
-    )
-    assert process.stdout is not None
-    lines = []
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        lines.append(line.replace(data, "DATA") if data else line)
-    if process.wait():
-        sys.exit(process.returncode)
+    printed = lora_tune("train", recipe, *words)
+    lines = (printed.replace(data, "DATA") if data else printed).splitlines(keepends=True)
     shown = "".join(line for line in lines if not line.startswith(("Adapter: ", "Report: ")))
     told = " ".join(words).replace(data, "DATA") if data else " ".join(words)
     first = f"$ make train RECIPE={recipe}" + (f' SET="{told}"' if told else "") + "\n"

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from lora_tune.choices import COMBINATIONS, DTYPES, INPUT_FORMATS
@@ -31,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lora-tune", description="Fine-tune a model with LoRA, and know that it worked."
     )
+    parser.add_argument("--version", action="version", version=f"lora_tune {version('lora-tune')}")
     verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
     train = _verb(verbs, "train", "train a recipe's adapter and compare it with its base")
     train.add_argument("recipe", metavar="RECIPE", help="a name in recipes/, or a path")

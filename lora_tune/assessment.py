@@ -4,8 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
 from lora_tune.adapter import load_adapter_weights
 from lora_tune.artifact import Artifact, find_adapter
 from lora_tune.batching import make_collator
@@ -13,12 +11,12 @@ from lora_tune.classifier import load_adapter_base, load_adapter_tokenizer
 from lora_tune.comparison import BASE, LORA, Comparison, compare, comparison_json
 from lora_tune.data import Split, load_data, load_file
 from lora_tune.environment import seed_everything
-from lora_tune.errors import ArtifactError, DataError
+from lora_tune.errors import DataError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
 from lora_tune.recipe import Recipe
-from lora_tune.recipe_file import ENVIRONMENT_VARIABLE, parse_recipe
-from lora_tune.redaction import is_secret, redact
+from lora_tune.recipe_file import recall_recipe
+from lora_tune.redaction import redact
 from lora_tune.tasks import find_task
 
 
@@ -64,20 +62,15 @@ def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:
     Raises:
         RecipeError: a value of it cannot be had here, such as an environment variable.
     """
-    manifest, where = artifact.manifest, f"{artifact.name}: its recipe"
-    whole = yaml.safe_load(manifest.recipe)
-    sections = {
-        "model": {"name": manifest.base.name},
-        "data": whole["data"] | ({"source": "-"} if data else {}) | {"labels": manifest.labels},
-        "training": {"seed": whole["training"]["seed"]},
-        "seeds": whole.get("seeds"),
-    }
-    for name in ENVIRONMENT_VARIABLE.findall(str(sections)):
-        if is_secret(name):  # a stranger's recipe would send it along with a request
-            raise ArtifactError(
-                f"{where} reads the secret {name}; give labelled rows with --data FILE"
-            )
-    return parse_recipe(yaml.safe_dump(sections), name=manifest.recipe_name, where=where)
+    manifest = artifact.manifest
+    return recall_recipe(
+        manifest.recipe,
+        name=manifest.recipe_name,
+        where=f"{artifact.name}: its recipe",
+        base=manifest.base.name,
+        labels=manifest.labels,
+        source="-" if data else None,
+    )
 
 
 def find_rows(artifact: Artifact, recipe: Recipe, data: Path | None) -> tuple[Split, list[str]]:

@@ -96,7 +96,7 @@ def describe_curve(rows: Sequence[int], runs: Sequence[FinishedRun]) -> str:
     told += f", {SPOKEN[rival]} {_describe_gain(compare_rows(many.right(rival), few.right(rival)))}"
     return (
         f"From {rows[-2]:,} to {rows[-1]:,} rows, on the same {gain.rows:,} test rows: {told}; "
-        f"{_describe_lines(few, many, rival)}. {_advise(gain)}"
+        f"{_describe_lines(few, many, rival)}. {_advise(gain)}{_describe_seeds(many)}"
     )
 
 
@@ -119,6 +119,11 @@ def _describe_lines(few: FinishedRun, many: FinishedRun, rival: str) -> str:
     side = "ahead of" if lead.difference > 0 else "behind"
     points = f"{100 * abs(lead.difference):.1f} points"
     return f"LoRA is {points} {side} {SPOKEN[rival]} there: {met}"
+
+
+def _describe_seeds(run: FinishedRun) -> str:
+    seeds = run.comparison["seeds"]
+    return f" LoRA is that of the first of {len(seeds)} seeds." if seeds else ""
 
 
 def _advise(gain: Pair) -> str:

@@ -171,7 +171,7 @@ def text_fault(text: object) -> str | None:
         try:
             text.encode()
         except UnicodeEncodeError:
-            return "holds half a surrogate pair, such as a cut emoji; expected text"
+            return "holds a byte that is not UTF-8, or half of a cut emoji; expected text"
         return None
     found = "nothing" if text is None or isinstance(text, str) else repr(text)
     return f"found {found}, expected text"

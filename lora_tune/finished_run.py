@@ -40,6 +40,8 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         ArtifactError: it is none, or a file of it is missing or damaged.
     """
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder}: no such directory (looked from {Path.cwd()})")
     if not (folder / "comparison.json").is_file():
         raise ArtifactError(f"{folder}: has no comparison.json, so it is no run directory")
     try:

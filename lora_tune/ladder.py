@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 WORD_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # scikit-learn's C, the inverse of regularisation
 HEAD_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+# A term is a word of two characters or more, as scikit-learn's own pattern has it, or one character
+# of a script without spaces between words: Thai, Lao, Khmer, kana, Chinese characters.
+SPACELESS = r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+TERM = rf"[{SPACELESS}]|[^\W{SPACELESS}]{{2,}}"
 MOST_WEIGHTS = 4_000_000  # of words alone; the rarest terms of more are left out
 MOST_ITERATIONS = 2000  # of a logistic regression's solver
 LEAST = 1e-12  # a probability's floor, so that its logarithm is finite
@@ -76,6 +80,7 @@ def words_rung(data: Data, task: SequenceClassification) -> Rung:
     for least_rows in (2, 1):  # a term of one row says nothing of others, unless all are so
         terms = TfidfVectorizer(
             ngram_range=(1, 2),
+            token_pattern=TERM,
             sublinear_tf=True,
             min_df=least_rows,
             max_features=MOST_WEIGHTS // len(data.labels),

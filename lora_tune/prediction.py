@@ -243,13 +243,13 @@ def _no_column(source: str, column: str, names: list[str]) -> DataError:
 
 @contextmanager
 def _open_text(source: str) -> Iterator[IO[str]]:
-    # What is not UTF-8 becomes a replacement character: the row is kept, and its neighbours too.
+    # A byte that is not UTF-8 becomes a surrogate, which costs its row, and none of its neighbours.
     if source == STREAM:
-        sys.stdin.reconfigure(encoding="utf-8", errors="replace")  # type: ignore[union-attr]
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
         yield sys.stdin
         return
     try:
-        with open(source, encoding="utf-8-sig", errors="replace", newline="") as file:
+        with open(source, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
             yield file
     except OSError as error:
         near = did_you_mean(Path(source).name, _neighbours(Path(source)))

@@ -1,5 +1,6 @@
 """Several finished runs on the same test rows: which adapter is better, and how sure that is."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -40,8 +41,11 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
     """Compare the adapters of two finished runs or more.
 
     Raises:
-        ArtifactError: a run cannot be read, or the test rows are not the same.
+        ArtifactError: a run cannot be read, is named twice, or the test rows are not the same.
     """
+    for place, count in Counter(folder.resolve() for folder in folders).items():
+        if count > 1:
+            raise ArtifactError(f"{place}: is named {count} times, expected runs that differ")
     runs = [read_run(folder) for folder in folders]
     names = _name(runs)
     rows = [run.environment["test_fingerprint"] for run in runs]

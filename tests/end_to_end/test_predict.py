@@ -112,7 +112,8 @@ def test_a_broken_line_of_a_csv_file(adapter, tmp_path, capsys):
     assert said[1].endswith("row 2 (rows count from 0): found nothing, expected text")
     rows = read(output)
     assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert [row["label"] is None for row in rows] == [False, True, True, False, False]
+    assert said[2].endswith("holds a byte that is not UTF-8, or half of a cut emoji; expected text")
+    assert [row["label"] is None for row in rows] == [False, True, True, True, False]
 
 
 def test_an_open_quotation_mark_costs_its_own_line_alone(adapter, tmp_path, capsys):
@@ -141,7 +142,7 @@ def test_odd_rows_cost_no_other(adapter, expected, tmp_path, capsys):
     source.write_text("\n".join(lines))
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert "row 0 (rows count from 0): holds half a surrogate pair" in said[0]
+    assert "row 0 (rows count from 0): holds a byte that is not UTF-8, or half" in said[0]
     assert "row 1 (rows count from 0): not JSON that can be read" in said[1]
     assert "row 2 (rows count from 0): not JSON that can be read" in said[2]
     rows = read(output)
@@ -149,6 +150,15 @@ def test_odd_rows_cost_no_other(adapter, expected, tmp_path, capsys):
     assert rows[3]["label"] == expected[1].label
     kept = ("more", "input.label", "input.input.label")
     assert [rows[3][name] for name in kept] == ["\ud83d", 1, 2]
+
+
+def test_bytes_that_are_not_utf8_cost_their_row_alone(adapter, tmp_path, capsys):
+    source, output = tmp_path / "given.txt", tmp_path / "out.jsonl"
+    source.write_bytes("Fine film\ncaf\xe9\n".encode("latin-1") + "Very fine café\n".encode())
+    assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert "row 1 (rows count from 0): holds a byte that is not UTF-8" in said[0]
+    assert [bool(row["label"]) for row in read(output)] == [True, False, True]
 
 
 def test_an_output_is_whole_or_as_it_was(adapter, tmp_path, monkeypatch, capsys):

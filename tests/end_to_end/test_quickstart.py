@@ -13,6 +13,7 @@ import pytest
 
 from lora_tune.sources import EMBEDDED
 from tests.conftest import CACHE, ROOT
+from tests.plain_peft import ask_plain_peft
 from tests.tiny import reviews
 
 BASE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -23,22 +24,6 @@ from lora_tune.classifier import load_adapter
 loaded = load_adapter(Path(sys.argv[1]))
 print(json.dumps([[p.label, list(p.probabilities.values())] for p in
                   loaded.predict(json.load(sys.stdin))]))
-"""
-# PEFT and transformers alone, as the adapter's own README says.
-PLAIN = """
-import json, sys
-card, adapter = open(sys.argv[1] + "/README.md").read(), sys.argv[1]
-code = card.split("```python\\n")[1].split("```")[0].replace("PATH-OR-REPO", adapter)
-exec(code)
-assert not any(name.startswith("lora_tune") for name in sys.modules)
-import torch
-model.eval()
-answers = []
-for text in json.load(sys.stdin):
-    with torch.no_grad():
-        logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
-    answers.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
-print(json.dumps(answers))
 """
 
 
@@ -66,9 +51,9 @@ def run():
     return folder, done.stdout
 
 
-def ask(code, adapter, texts):
+def ask_lora_tune(adapter, texts):
     done = subprocess.run(
-        [sys.executable, "-c", code, str(adapter)],
+        [sys.executable, "-c", OURS, str(adapter)],
         input=json.dumps(texts),
         cwd=ROOT,
         capture_output=True,
@@ -76,6 +61,10 @@ def ask(code, adapter, texts):
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def ask_peft(adapter, texts):
+    return ask_plain_peft((adapter / "README.md").read_text(), texts, adapter=adapter)
 
 
 def test_it_learns(run):
@@ -88,13 +77,13 @@ def test_it_learns(run):
     assert "demonstration" in shown
 
 
-@pytest.mark.parametrize("code", [OURS, PLAIN], ids=["lora_tune", "plain PEFT"])
-def test_a_fresh_process_gives_the_same_logits(run, hub_cache, code):
+@pytest.mark.parametrize("ask", [ask_lora_tune, ask_peft], ids=["lora_tune", "plain PEFT"])
+def test_a_fresh_process_gives_the_same_logits(run, hub_cache, ask):
     folder, _ = run
     lines = (folder / "predictions.jsonl").read_text().splitlines()
     rows = [json.loads(line) for line in lines[:40]]
     texts = reviews("test")[0]
-    answers = ask(code, folder / "adapter", [texts[row["row"]] for row in rows])
+    answers = ask(folder / "adapter", [texts[row["row"]] for row in rows])
     for row, (label, probabilities) in zip(rows, answers, strict=True):
         assert label == row["adapted"]
         trained = list(row["adapted_probabilities"].values())

@@ -7,7 +7,7 @@ import pytest
 
 from lora_tune.assessment import assess_adapter
 from lora_tune.cli import main
-from lora_tune.errors import ArtifactError, DataError, RecipeError
+from lora_tune.errors import DataError, RecipeError
 from tests.integration.conftest import BASES
 
 
@@ -91,6 +91,6 @@ def test_the_rest_of_the_recipe_is_not_needed(run_tiny, rows, monkeypatch, tmp_p
 def test_a_strangers_recipe_cannot_read_a_secret(run_tiny, rows, monkeypatch):
     monkeypatch.setenv("A_TOKEN", str(rows))
     adapter = run_tiny(data={"source": "${oc.env:A_TOKEN}"}) / "adapter"
-    with pytest.raises(ArtifactError, match="its recipe reads the secret A_TOKEN; give labelled"):
+    with pytest.raises(RecipeError, match="its recipe reads the secret A_TOKEN; give labelled"):
         assess(adapter)
     assert assess(adapter, data=rows / "test.jsonl").test_rows == 32

@@ -123,6 +123,11 @@ def test_runs_are_compared_on_the_same_rows_only(recipe, tmp_path, capsys):
     assert main(["compare", runs[0], str(tmp_path), "--output", str(page)]) == 2
     assert "it is no run directory" in capsys.readouterr().err
     assert main(["compare", runs[0]]) == 2
+    capsys.readouterr()
+    assert main(["compare", runs[0], runs[0] + "/.", "--output", str(page)]) == 2
+    assert "1: is named 2 times, expected runs that differ" in capsys.readouterr().err
+    assert main(["compare", runs[0], str(tmp_path / "no"), "--output", str(page)]) == 2
+    assert "no: no such directory" in capsys.readouterr().err
     lines = (tmp_path / "2" / "predictions.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "2" / "predictions.jsonl").write_text("".join(lines[:9]))
     assert main(["compare", *runs, "--output", str(page)]) == 2

@@ -10,24 +10,11 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.loopback_hub import LoopbackHub
+from tests.plain_peft import ask_plain_peft
 from tests.tiny import make_base, reviews
 
 REPOSITORY = "me/reviews"
 TEXTS = reviews("test")[0][:6]
-PLAIN = """
-import json, sys
-code = sys.argv[1]
-exec(code)
-assert not any(name.startswith("lora_tune") for name in sys.modules)
-import torch
-model.eval()
-answers = []
-for text in json.load(sys.stdin):
-    with torch.no_grad():
-        logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
-    answers.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
-print(json.dumps(answers))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -135,16 +122,9 @@ def test_predictions_by_id_are_those_of_the_trained_adapter(hub, adapter, pushed
     rows = [json.loads(row) for row in local.stdout.splitlines()]
     assert len({row["label"] for row in rows} | {row["p_negative"] for row in rows}) > 2
     card = hub.files(REPOSITORY)["README.md"].decode()
-    code = card.split("```python\n")[1].split("```")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", PLAIN, code],
-        env=hub.environment(tmp_path / "2", hub.read_token),
-        input=json.dumps(TEXTS),
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    for row, (label, probabilities) in zip(rows, json.loads(done.stdout), strict=True):
+    environment = hub.environment(tmp_path / "2", hub.read_token)
+    answers = ask_plain_peft(card, TEXTS, environment=environment)
+    for row, (label, probabilities) in zip(rows, answers, strict=True):
         assert label == row["label"]
         assert probabilities == pytest.approx([row["p_negative"], row["p_positive"]], abs=1e-6)
 

@@ -1,0 +1,39 @@
+"""An adapter used as its card says, by PEFT and transformers alone in a fresh process."""
+
+import json
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+SCRIPT = """
+import json, sys
+exec(sys.argv[1])
+assert not any(name.startswith("lora_tune") for name in sys.modules)
+import torch
+model.eval()
+answers = []
+for text in json.load(sys.stdin):
+    with torch.no_grad():
+        logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
+    answers.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
+print(json.dumps(answers))
+"""
+
+
+def ask_plain_peft(card, texts, *, adapter="", environment=None):
+    """Run a card's snippet on texts; returns a label and probabilities for each.
+
+    adapter: stands in for the card's PATH-OR-REPO.
+    """
+    snippet = card.split("```python\n")[1].split("```")[0].replace("PATH-OR-REPO", str(adapter))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, snippet],
+        input=json.dumps(texts),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
