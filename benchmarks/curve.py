@@ -1,10 +1,10 @@
 """Draw a recipe's curve on real rows and keep what it printed: `make curve`.
 
-Writes results/<recipe>_curve.txt, the command and what it printed of the most rows, and
-results/<recipe>_curve.html, its page.
+Writes results/<recipe>_curve.txt, the command and its verdict; <recipe>_curve_ladder.txt, what it
+printed of the most rows; and <recipe>_curve.svg, its picture.
 """
 
-import shutil
+import re
 import sys
 from pathlib import Path
 
@@ -22,13 +22,31 @@ def main(recipe: str, rows: str, data: str, validation: str) -> None:
     overrides += ["data.validation.samples=300"]
     printed = lora_tune("curve", recipe, "--rows", rows, *overrides)
     lines = printed.replace(validation, "MORE").replace(data, "DATA").splitlines(keepends=True)
-    last = f"{int(rows.split(',')[-1]):,} rows:\n"
-    shown = lines[lines.index(last) :]
-    kept = "".join(line for line in shown if not line.startswith("Page: "))
+    last = lines.index(f"{int(rows.split(',')[-1]):,} rows:\n")
+    places = ("Adapter: ", "Report: ", "Page: ")
+    *ladder, verdict = [line for line in lines[last:] if not line.startswith(places)]
     words = f"curve {recipe} --rows {rows} data.source=DATA data.validation.file=MORE"
     first = f"$ lora-tune {words} data.validation.samples=300\n...\n"
-    (RESULTS / f"{recipe}_curve.txt").write_text(first + kept.rstrip() + "\n")
-    shutil.copy(Path("curves") / recipe / "curve.html", RESULTS / f"{recipe}_curve.html")
+    (RESULTS / f"{recipe}_curve.txt").write_text(first + verdict)
+    (RESULTS / f"{recipe}_curve_ladder.txt").write_text(first + "".join(ladder).rstrip() + "\n")
+    page = (Path("curves") / recipe / "curve.html").read_text()
+    (RESULTS / f"{recipe}_curve.svg").write_text(take_picture(page))
+
+
+def take_picture(page: str) -> str:
+    """Take the picture out of a page, with the page's colours, light and dark."""
+    (picture,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    light, dark = re.findall(r"^( *):root \{(.*?)\}", page, re.DOTALL | re.MULTILINE)[:2]
+    style = (
+        f":root {{{light[1]} color: var(--ink); background: var(--paper); }} "
+        f"@media (prefers-color-scheme: dark) {{ :root {{{dark[1]}}} }} "
+        "text { font-family: sans-serif }"
+    )
+    head = '<svg xmlns="http://www.w3.org/2000/svg" '
+    return (
+        picture.replace("<svg ", head, 1).replace("<defs>", f"<style>{style}</style><defs>", 1)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":
