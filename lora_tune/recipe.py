@@ -191,6 +191,9 @@ class Sections:
             yield key, f"loftq makes up for 4 bits, found {bits}={found}; set {bits}=4bit"
         elif self.model.quantization and (self.lora.changes_base or start == "orthogonal"):
             yield key, f"{start} needs a base in full precision; set {bits}=null, or use loftq"
+        if self.lora.use_dora and self.model.quantization == "8bit":
+            # PEFT reads the weights for their lengths, and loses the scales of 8-bit ones by it.
+            yield "lora.use_dora", f"cannot read 8-bit weights; set {bits}=4bit or null"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from lora_tune.recipe import Recipe
 from lora_tune.reload import Answers, check_reload, record_answers
 from lora_tune.report import write_report
 from lora_tune.run_directory import drafting, write_results
-from lora_tune.starts import is_untouched, settle_adapter
+from lora_tune.starts import check_rows, is_untouched, settle_adapter
 from lora_tune.tables import (
     adapter_table,
     comparison_table,
@@ -95,6 +95,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
+        check_rows(recipe.lora, len(data.train.rows.texts))
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)

@@ -39,6 +39,20 @@ class Rows:
     seed: int
 
 
+def check_rows(lora: LoraConfig, rows: int) -> None:
+    """Check that there are training rows enough for an adapter to begin as it is to.
+
+    Raises:
+        RecipeError: there are too few.
+    """
+    needed = ROWS_PER_RANK * max([lora.rank, *lora.rank_pattern.values()])
+    if lora.init_lora_weights == "eva" and rows < needed:
+        raise RecipeError(
+            f"lora.init_lora_weights: eva needs {ROWS_PER_RANK} training rows for each rank, "
+            f"{needed} in all, found {rows}; use a lower rank"
+        )
+
+
 def start_adapter(
     model: "PeftModel",
     lora: LoraConfig,
@@ -49,11 +63,11 @@ def start_adapter(
     """Give A and B the values that `lora.init_lora_weights` asks for, where PEFT has not yet.
 
     Args:
-        rows: that EVA looks at; none of test or validation.
+        rows: that EVA looks at; none of test or validation, and enough by `check_rows`.
         load_full: loads the base in full precision, for LoftQ.
 
     Raises:
-        RecipeError: there are too few rows for EVA, or their directions do not stay.
+        RecipeError: EVA's directions do not stay.
     """
     if lora.init_lora_weights == "eva":
         point_at_rows(model, rows)
@@ -116,20 +130,11 @@ def settle_adapter(model: "PeftModel", lora: LoraConfig, start: Start) -> None:
 
 
 def point_at_rows(model: "PeftModel", rows: Rows) -> None:
-    """Begin each A with the directions along which the layer's inputs vary most (EVA).
-
-    Raises:
-        RecipeError: there are too few rows, or their directions do not stay.
-    """
+    """Begin each A with the directions along which the layer's inputs vary most (EVA)."""
     import torch
 
     rank = max(layer.r["default"] for _, layer in adapted_layers(model))
     batches = _Batches(rows, ROWS_PER_RANK * rank)
-    if len(batches) == 0:
-        raise RecipeError(
-            f"lora.init_lora_weights: eva needs {ROWS_PER_RANK} training rows for each rank, "
-            f"{batches.size} for {rank}, found {len(rows.encoded)}; use a lower rank"
-        )
     directions = find_directions(model, batches, rank=rank)
     with torch.no_grad():
         for path, layer in adapted_layers(model):

@@ -53,7 +53,7 @@ def find_targets(
     chosen = (free - _find_excluded(free, lora)) & _find_in_layers(free, lora, base.name)
     if lora.target_modules == "all-linear":
         # PEFT takes a whole path wherever it is, so those left out must not be named.
-        names = [name for name in names if name not in trunk or name in chosen]
+        names = [name for name in names if any(ends_with(path, name) for path in chosen)]
     adapted = {path: trunk[path] for path in sorted(chosen)}
     faults += _left_over_faults(names, trunk, adapted)
     faults += (
