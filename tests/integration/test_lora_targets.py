@@ -63,8 +63,7 @@ def test_what_peft_adapts_is_what_was_asked_for(folders, keys, expected):
         assert found == [QUERY.format(1) if path == "1" else path for path in expected]
 
 
-def test_all_linear_in_some_layers_takes_no_whole_path_of_another(tmp_path):
-    """A vague name is found as whole paths, which PEFT adapts whatever the layer."""
+def test_all_linear_stays_in_the_layers_named(tmp_path):
     folder = make_base(tmp_path / "roberta", "roberta-base")
     lora = LoraConfig(rank=4, layers_to_transform=[1])
     found = adapted_paths(folder, lora)

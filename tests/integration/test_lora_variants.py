@@ -7,7 +7,12 @@ import sys
 import pytest
 import torch
 
-from lora_tune.adapter import count_parameters, describe_adapter, merge_adapter
+from lora_tune.adapter import (
+    adapted_layers,
+    count_parameters,
+    describe_adapter,
+    merge_adapter,
+)
 from lora_tune.classifier import load_adapter
 from lora_tune.counting import count_recipe
 from lora_tune.lora import LoraConfig
@@ -171,6 +176,16 @@ def test_the_count_is_the_closed_form_and_that_of_the_configuration(parts, tmp_p
     assert ("bias" in kinds) == (parts.lora.bias != "none" and has_biases)
 
 
+def test_the_scale_is_alpha_over_rank_or_over_its_root(parts):
+    changes = VARIANTS[parts.variant]
+    for path, layer in adapted_layers(parts.attach()):
+        in_first = path.endswith(FIRST[parts.name])
+        rank = 6 if in_first and "rank_pattern" in changes else 4
+        alpha = 40 if in_first and ".1." in path and "alpha_pattern" in changes else 8
+        scale = alpha / (rank**0.5 if "use_rslora" in changes else rank)
+        assert layer.scaling["default"] == pytest.approx(scale)
+
+
 def test_only_what_is_counted_moves(parts):
     parts.attach()
     before = {name: p.detach().clone() for name, p in parts.adapted.named_parameters()}
@@ -213,20 +228,39 @@ def ask_peft(parts, folder, scratch):
     return torch.load(scratch / "logits.pt")
 
 
+def ask_layers(model, layers):
+    """What each layer makes of every unit vector: its weights and bias as they count in the end.
+
+    A small random model pays little attention, so its logits alone would hide a lost query.
+    """
+    with torch.no_grad():
+        return {path: model.get_submodule(path)(torch.eye(width)) for path, width in layers}
+
+
+def assert_alike(found, expected):
+    for path, answers in expected.items():
+        assert torch.allclose(found[path], answers, atol=1e-5), path
+
+
 def test_trained_saved_reloaded_and_merged_answer_alike(parts, tmp_path):
     fresh = parts.logits(parts.model)
     parts.attach()
     parts.train_a_little()
     trained = parts.logits(parts.adapted)
+    layers = [(path, layer.in_features) for path, layer in adapted_layers(parts.adapted)]
+    expected = ask_layers(parts.adapted.get_base_model(), layers)
     assert not torch.allclose(trained, fresh, atol=1e-2), "train more: nothing to tell apart"
     parts.settle()
     assert torch.allclose(parts.logits(parts.adapted), trained, atol=1e-4)
+    assert_alike(ask_layers(parts.adapted.get_base_model(), layers), expected)
     parts.save(tmp_path / "a")
     loaded = load_adapter(tmp_path / "a")
+    assert_alike(ask_layers(loaded.model.get_base_model(), layers), expected)
     assert torch.allclose(parts.logits(loaded.model), trained, atol=1e-4)
     merged = merge_adapter(loaded.model)
     assert not [name for name, _ in merged.named_parameters() if "lora" in name]
     assert torch.allclose(parts.logits(merged), trained, atol=1e-4)
+    assert_alike(ask_layers(merged, layers), expected)
     config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
     assert config["init_lora_weights"] is True  # nobody who loads it begins anew
 
