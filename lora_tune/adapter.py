@@ -1,21 +1,25 @@
-"""The LoRA adapter: attached, counted, saved and loaded; alone knows PEFT."""
+"""The LoRA adapter: attached, counted, saved and loaded, with PEFT."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_tune.base import Base
 from lora_tune.errors import ArtifactError, first_line
+from lora_tune.lora import LoraConfig
 from lora_tune.manifest import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
-from lora_tune.recipe import LoraConfig
+from lora_tune.targets import find_saved, is_within
 from lora_tune.tasks import SequenceClassification
 
 if TYPE_CHECKING:
     import torch
     from peft import PeftConfig, PeftModel
+    from peft.tuners.lora import LoraLayer
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PREFIX = "base_model.model."  # of every path in a PeftModel
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class AdaptedModules:
     """The modules of one name that an adapter changes, or that it replaces."""
 
     name: str
-    kind: str  # adapter, or head
+    kind: str  # adapter, bias (of the base), whole (lora.modules_to_save) or head
     layers: int  # modules of that name
     parameters: int  # trained
 
@@ -44,16 +48,32 @@ def attach_adapter(
 
     if getattr(model, "is_quantized", False):
         model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    saved = find_saved([path for path, _ in model.named_modules()], lora)
     config = peft.LoraConfig(
         task_type=task.peft_task_type,
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(targets),
-        modules_to_save=list(head),
+        exclude_modules=lora.exclude_modules,
+        layers_to_transform=lora.layers_to_transform,
+        rank_pattern=dict(lora.rank_pattern),
+        alpha_pattern=dict(lora.alpha_pattern),
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        bias=lora.bias,
+        # A pooler that is fresh may lie within a module that is saved whole.
+        modules_to_save=[h for h in head if not any(is_within(h, s) for s in saved)] + saved,
         fan_in_fan_out=_has_conv1d(model),
     )
-    return peft.get_peft_model(model, config)
+    # EVA and LoftQ want more than the model: `start_adapter` sees to them. PEFT warns of PiSSA with
+    # patterns when asked at once: it could not take it out again; `settle_adapter` can.
+    start = lora.init_lora_weights
+    config.init_lora_weights = True if start in ("default", "eva", "loftq") else start
+    adapted = peft.get_peft_model(model, config)
+    # Else whoever loads the adapter would begin anew, which changes the base's weights for some.
+    config.init_lora_weights = True
+    return adapted
 
 
 def count_parameters(model: "PeftModel") -> tuple[int, int]:
@@ -64,27 +84,50 @@ def count_parameters(model: "PeftModel") -> tuple[int, int]:
     return trainable, everything - spare
 
 
-def is_untouched(model: "PeftModel") -> bool:
-    """Whether every B is still zero, as in a fresh adapter: training changed nothing."""
-    return not any(p.any() for name, p in model.named_parameters() if ".lora_B." in name)
+def describe_adapter(model: "PeftModel", head: Sequence[str]) -> list[AdaptedModules]:
+    """List what is trained by module name: adapted modules first, the head's last.
 
-
-def describe_adapter(model: "PeftModel") -> list[AdaptedModules]:
-    """List what is trained by module name: adapted modules first, then the head's."""
+    Args:
+        head: names of the head's modules; see `load_model`.
+    """
     from peft.utils import ModulesToSaveWrapper
 
-    adapted: dict[str, list[int]] = {}
-    head: dict[str, list[int]] = {}
-    for path, module in model.named_modules():
-        if hasattr(module, "lora_A"):
-            adapted.setdefault(_leaf(path), []).append(_trainable(module))
-        elif isinstance(module, ModulesToSaveWrapper):
-            head.setdefault(path.removeprefix("base_model.model."), []).append(_trainable(module))
+    kinds: dict[str, dict[str, dict[str, int]]] = {
+        kind: {} for kind in ("adapter", "bias", "whole", "head")
+    }
+    whole = [path for path, m in model.named_modules() if isinstance(m, ModulesToSaveWrapper)]
+    for path, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        within = next((w for w in whole if is_within(path, w)), None)
+        if within is not None:
+            name = module = within.removeprefix(PREFIX)
+            kind = "head" if name in head else "whole"
+            name = name if kind == "head" else _leaf(name)
+        else:
+            kind = "adapter" if ".lora_" in path else "bias"
+            module = path.partition(".lora_")[0].removesuffix(".base_layer.bias")
+            module = module.removesuffix(".bias")
+            name = _leaf(module)
+        counts = kinds[kind].setdefault(name, {})
+        counts[module] = counts.get(module, 0) + parameter.numel()
     return [
-        AdaptedModules(name, kind, len(counts), sum(counts))
-        for kind, names in (("adapter", adapted), ("head", head))
+        AdaptedModules(name, kind, len(counts), sum(counts.values()))
+        for kind, names in kinds.items()
         for name, counts in sorted(names.items())
     ]
+
+
+def adapted_layers(model: "PeftModel") -> "Iterator[tuple[str, LoraLayer]]":
+    """Yield the path, in the base, and the layer of each module with an A and a B."""
+    for path, module in model.named_modules():
+        if "default" in getattr(module, "lora_A", ()):
+            yield path.removeprefix(PREFIX), module
+
+
+def factor_b(model: "PeftModel") -> "list[torch.nn.Parameter]":
+    """List the trained B of every adapted layer."""
+    return [layer.lora_B["default"].weight for _, layer in adapted_layers(model)]
 
 
 def adapter_tensors(model: "PeftModel") -> "dict[str, torch.Tensor]":
@@ -134,7 +177,7 @@ def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":
 
     path = folder / WEIGHTS_FILE
     try:
-        adapted = peft.PeftModel.from_pretrained(model, folder, config=_read_config(model, folder))
+        adapted = peft.PeftModel.from_pretrained(model, folder, config=read_config(model, folder))
         with safe_open(path, framework="pt") as file:
             found = set(file.keys())
     except KeyError as error:
@@ -151,56 +194,17 @@ def load_adapter_weights(model: "PreTrainedModel", folder: Path) -> "PeftModel":
     return adapted.eval()
 
 
-def combine_adapters(
-    model: "PreTrainedModel",
-    folders: Sequence[Path],
-    *,
-    weights: Sequence[float],
-    combination: str,
-    density: float,
-) -> "PeftModel":
-    """Put several adapters of one base together into one, for inference.
-
-    `linear` adds up their changes of each weight, exactly; `ties`, `dare_linear` and `dare_ties`
-    work on the factors A and B. Heads are averaged by the weights.
-
-    Source: PEFT, LoraModel.add_weighted_adapter; TIES: Yadav et al. 2023, arXiv 2306.01708; DARE:
-    Yu et al. 2023, arXiv 2311.03099.
-
-    Args:
-        combination: one of COMBINATIONS.
-        density: the share of values that TIES and DARE keep, above 0 and at most 1.
-
-    Raises:
-        ArtifactError: PEFT cannot combine them so.
-    """
+def read_config(model: "PreTrainedModel", folder: Path) -> "PeftConfig":
+    """Read an adapter's configuration, for a base that may have been quantised or be so no more."""
     import peft
-    from peft.utils import ModulesToSaveWrapper
 
-    names = [f"adapter_{number}" for number in range(len(folders))]
-    config = _read_config(model, folders[0])
-    adapted = peft.PeftModel.from_pretrained(model, folders[0], names[0], config=config)
-    for name, folder in zip(names[1:], folders[1:], strict=True):
-        adapted.load_adapter(folder, name, config=_read_config(model, folder))
-    for wrapper in adapted.modules():
-        if isinstance(wrapper, ModulesToSaveWrapper):
-            _average_heads(wrapper, names, weights)
-    try:
-        adapted.add_weighted_adapter(
-            names,
-            list(weights),
-            "combined",
-            # PEFT's own `linear` adds up A and B apart, so that their product is no sum.
-            combination_type="cat" if combination == "linear" else combination,
-            density=density,
-        )
-    except ValueError as error:
-        raise ArtifactError(f"--combine {combination}: {first_line(error)}") from None
-    for wrapper in adapted.modules():
-        if isinstance(wrapper, ModulesToSaveWrapper):
-            wrapper.modules_to_save["combined"] = wrapper.modules_to_save[names[0]]
-    adapted.set_adapter("combined")
-    return adapted.eval()
+    kind = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("peft_type")
+    if kind != "LORA":
+        raise ArtifactError(f"{folder / CONFIG_FILE}: found {kind!r} as peft_type, expected LORA")
+    config = peft.PeftConfig.from_pretrained(folder)
+    config.fan_in_fan_out = _has_conv1d(model)
+    config.inference_mode = True
+    return config
 
 
 def merge_adapter(adapted: "PeftModel") -> "PreTrainedModel":
@@ -220,34 +224,6 @@ def detach_adapter(adapted: "PeftModel") -> "PreTrainedModel":
     return adapted.unload()
 
 
-def _average_heads(
-    wrapper: "torch.nn.Module", names: Sequence[str], weights: Sequence[float]
-) -> None:
-    """Leave the first adapter's copy of a head's module, with the weighted mean of all."""
-    import torch
-
-    heads = wrapper.modules_to_save
-    with torch.no_grad():
-        for parts in zip(*(heads[name].parameters() for name in names), strict=True):
-            mean = sum(w * part for w, part in zip(weights, parts, strict=True)) / sum(weights)
-            parts[0].copy_(mean)
-    for name in names[1:]:
-        del heads[name]
-
-
-def _read_config(model: "PreTrainedModel", folder: Path) -> "PeftConfig":
-    """Read an adapter's configuration, for a base that may have been quantised or be so no more."""
-    import peft
-
-    kind = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("peft_type")
-    if kind != "LORA":
-        raise ArtifactError(f"{folder / CONFIG_FILE}: found {kind!r} as peft_type, expected LORA")
-    config = peft.PeftConfig.from_pretrained(folder)
-    config.fan_in_fan_out = _has_conv1d(model)
-    config.inference_mode = True
-    return config
-
-
 def _has_conv1d(model: "PreTrainedModel") -> bool:
     """Whether layers keep their weights as (in, out), as GPT-2's do; quantised, they do not."""
     from transformers.pytorch_utils import Conv1D
@@ -257,7 +233,3 @@ def _has_conv1d(model: "PreTrainedModel") -> bool:
 
 def _leaf(path: str) -> str:
     return path.rpartition(".")[2]
-
-
-def _trainable(module: "torch.nn.Module") -> int:
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from lora_tune.base import Base
 from lora_tune.comparison import TITLES, Comparison, Cost
+from lora_tune.lora import LoraConfig
 from lora_tune.manifest import Manifest
 from lora_tune.recipe import Recipe
 
@@ -54,6 +55,7 @@ def write_card(
         ["alpha", f"{lora.alpha:g}"],
         ["dropout", f"{lora.dropout:g}"],
         ["target modules", _code(json.dumps(lora.target_modules))],
+        *_unusual(lora),
         ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
         ["total parameters", f"{cost.total_parameters:,}"],
         ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
@@ -157,6 +159,16 @@ def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: boo
         eval_results=results,
     )
     return str(data.to_yaml())
+
+
+def _unusual(lora: LoraConfig) -> list[list[object]]:
+    """The keys of `lora:` that no other line tells, where they are not at their defaults."""
+    told, default = {"rank", "alpha", "dropout", "target_modules"}, LoraConfig()
+    return [
+        [name.replace("_", " "), _code(json.dumps(value))]
+        for name, value in vars(lora).items()
+        if name not in told and value != getattr(default, name)
+    ]
 
 
 def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:

@@ -1,14 +1,20 @@
 """What a recipe would train: parameters and bytes from the base's configuration, no weights."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lora_tune.adapter import adapter_tensors, attach_adapter, count_parameters
+from lora_tune.adapter import (
+    adapter_tensors,
+    attach_adapter,
+    count_parameters,
+    describe_adapter,
+)
 from lora_tune.base import find_base
 from lora_tune.errors import RecipeError
 from lora_tune.model import build_meta_model, load_tokenizer
 from lora_tune.recipe import Recipe
+from lora_tune.starts import remember_start, settle_adapter
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 
@@ -27,15 +33,17 @@ class ParameterCount:
     base: str
     rank: int
     target_modules: list[str]
-    adapter_parameters: int  # of LoRA alone
+    adapter_parameters: int  # of LoRA alone, as trained
     head_parameters: int
+    other_parameters: int  # of the base: biases, and modules trained whole
     total_parameters: int  # trunk, head and adapter
+    saved_rank: int  # in adapter_config.json; twice the rank where the base was changed
     adapter_bytes: int  # of adapter_model.safetensors
 
     @property
     def trainable_parameters(self) -> int:
-        """Adapter and head."""
-        return self.adapter_parameters + self.head_parameters
+        """Adapter, head and what else of the base is trained."""
+        return self.adapter_parameters + self.head_parameters + self.other_parameters
 
 
 def count_recipe(recipe: Recipe) -> ParameterCount:
@@ -55,18 +63,26 @@ def count_recipe(recipe: Recipe) -> ParameterCount:
         base, recipe.model, task=task, labels=recipe.data.labels, tokenizer=tokenizer
     )
     targets = find_targets(base, recipe.model, recipe.lora, task)
-    adapted = attach_adapter(model, recipe.lora, targets=targets, head=head, task=task)
-    trainable, total = count_parameters(adapted)
+    # Shapes tell all, and there are no weights to take a start from.
+    blank = replace(recipe.lora, init_lora_weights="default")
+    adapted = attach_adapter(model, blank, targets=targets, head=head, task=task)
+    _, total = count_parameters(adapted)
+    modules = describe_adapter(adapted, head)
+    counts = dict.fromkeys(("adapter", "bias", "whole", "head"), 0)
+    for module in modules:
+        counts[module.kind] += module.parameters
+    settle_adapter(adapted, recipe.lora, remember_start(adapted))
     shapes = {name: tensor.shape for name, tensor in adapter_tensors(adapted).items()}
-    adapter = sum(shape.numel() for name, shape in shapes.items() if ".lora_" in name)
     return ParameterCount(
         recipe=recipe.name,
         base=base.name,
         rank=recipe.lora.rank,
         target_modules=targets,
-        adapter_parameters=adapter,
-        head_parameters=trainable - adapter,
+        adapter_parameters=counts["adapter"],
+        head_parameters=counts["head"],
+        other_parameters=counts["bias"] + counts["whole"],
         total_parameters=total,
+        saved_rank=adapted.peft_config["default"].r,
         adapter_bytes=safetensors_bytes(shapes),
     )
 

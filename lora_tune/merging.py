@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lora_tune.adapter import (
-    combine_adapters,
-    detach_adapter,
-    load_adapter_weights,
-    merge_adapter,
-)
+from lora_tune.adapter import detach_adapter, load_adapter_weights, merge_adapter
 from lora_tune.artifact import Artifact, find_adapter
 from lora_tune.assessment import find_rows, read_recipe
 from lora_tune.batching import make_collator
 from lora_tune.card import write_merged_card
 from lora_tune.classifier import load_adapter_base
+from lora_tune.combining import combine_adapters
 from lora_tune.data import Split
 from lora_tune.environment import find_device, quiet_loading, seed_everything
 from lora_tune.errors import ArtifactError

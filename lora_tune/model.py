@@ -11,6 +11,8 @@ from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import SequenceClassification
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 # Names under which transformers' configs keep the dropout probabilities of the trunk.
@@ -143,18 +145,24 @@ def load_model(
 def dequantize_into(model: "PreTrainedModel", quantized: "PreTrainedModel") -> None:
     """Give a model the weights that a quantised copy of it computes with, in full precision."""
     import torch
-    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
     from transformers.pytorch_utils import Conv1D
 
     with torch.no_grad():
         for path, module in quantized.named_modules():
             if type(module).__name__ not in ("Linear4bit", "Linear8bitLt"):
                 continue
-            weight = dequantize_bnb_weight(module.weight, getattr(module, "state", None))
+            weight = dequantize_layer(module)
             place = model.get_submodule(path)
             if isinstance(place, Conv1D):  # it keeps its weights the other way round
                 weight = weight.T
             place.weight.copy_(weight)
+
+
+def dequantize_layer(layer: "Module") -> "Tensor":
+    """The weights that a quantised layer computes with, (out, in)."""
+    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
+
+    return dequantize_bnb_weight(layer.weight, getattr(layer, "state", None))
 
 
 def build_meta_model(

@@ -3,9 +3,10 @@
 `load_recipe` in `recipe_file.py` makes them from a file and checks every value.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from lora_tune.lora import Faults, LoraConfig
 
 # What `training:` starts from; every other field keeps the default of TrainingArguments.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -30,8 +31,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "early_stopping_threshold": 0.0,
     "report_to": "none",
 }
-
-Faults = Iterator[tuple[str, str]]  # (key below this section, what is wrong)
 
 
 @dataclass(frozen=True)
@@ -115,33 +114,6 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
-class LoraConfig:
-    """The adapter (Hu et al. 2021, arXiv 2106.09685): W + alpha / rank * B A."""
-
-    rank: int = 8
-    alpha: float = 16
-    dropout: float = 0.05  # on the adapter's input
-    target_modules: Any = "all-linear"  # or a list of module names
-
-    def faults(self) -> Faults:
-        """Yield what no single type can forbid."""
-        if self.rank < 1:
-            yield "rank", f"must be >= 1, got {self.rank}"
-        if self.alpha <= 0:
-            yield "alpha", f"must be above 0, got {self.alpha}"
-        if not 0 <= self.dropout < 1:
-            yield "dropout", f"must be at least 0 and below 1, got {self.dropout}"
-        names = self.target_modules
-        is_list = isinstance(names, list) and names and all(isinstance(n, str) for n in names)
-        if names != "all-linear" and not is_list:
-            yield (
-                "target_modules",
-                f"found {names!r}, expected all-linear or a list of module names such as "
-                "[query, value]",
-            )
-
-
-@dataclass(frozen=True)
 class LadderConfig:
     """Costlier rungs to compare the adapter with, trained on its budget but at their own rate."""
 
@@ -190,6 +162,7 @@ class Sections:
         whole = self.ladder.full_fine_tuning or self.ladder.last_layers
         if self.model.quantization and whole:
             yield "ladder", "cannot train weights of a quantised base; set model.quantization=null"
+        yield from self._quantization_faults()
         if self.seeds is not None and not self.seeds:
             yield "seeds", "must name at least one seed, or be null"
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
@@ -207,6 +180,20 @@ class Sections:
             value = self.training.get(key)
             if value is not None and value < 1:
                 yield f"training.{key}", f"must be >= 1, got {value}"
+
+    def _quantization_faults(self) -> Faults:
+        key, start = "lora.init_lora_weights", self.lora.init_lora_weights
+        bits = "model.quantization"
+        if start == "loftq" and self.model.quantization != "4bit":
+            # On any other base PEFT puts the rounded weights in place of the base's own; no adapter
+            # of a low rank can carry that to those who load it.
+            found = self.model.quantization or "null"
+            yield key, f"loftq makes up for 4 bits, found {bits}={found}; set {bits}=4bit"
+        elif self.model.quantization and (self.lora.changes_base or start == "orthogonal"):
+            yield key, f"{start} needs a base in full precision; set {bits}=null, or use loftq"
+        if self.lora.use_dora and self.model.quantization == "8bit":
+            # PEFT reads the weights for their lengths, and loses the scales of 8-bit ones by it.
+            yield "lora.use_dora", f"cannot read 8-bit weights; set {bits}=4bit or null"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,9 @@ PACKAGE = Path(__file__).parent
 # Where a recipe's bare name is looked for: here, in a source checkout, in an installed wheel.
 RECIPE_FOLDERS = (Path("recipes"), PACKAGE.parent / "recipes", PACKAGE / "recipes")
 COMMAND_LINE = "command line"
-WRITTEN_KEYS = ("model.", "data.labels", "lora.target_modules")  # an adapter's files need them
+MAPPINGS = ("lora.rank_pattern", "lora.alpha_pattern")
+# An adapter's files need them.
+WRITTEN_KEYS = ("model.", "data.labels", "lora.target", "lora.exclude", "lora.modules", *MAPPINGS)
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 
 
@@ -169,9 +171,10 @@ def _parse(overrides: Sequence[str], faults: list[str]) -> Iterator[tuple[str, D
 
 
 def _leaves(section: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of a nested dict; what stands below training.X is its value."""
+    """Yield (dotted key, value) of a nested dict; a dict that is a key's value is left whole."""
     for key, value in section.items():
-        if isinstance(value, dict) and value and prefix != "training.":
+        whole = prefix == "training." or f"{prefix}{key}" in MAPPINGS
+        if isinstance(value, dict) and value and not whole:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
@@ -284,6 +287,11 @@ def _fits(value: Any, option: Any) -> bool:
         return value in get_args(option)
     if get_origin(option) is list:
         return isinstance(value, list) and all(_fits(item, get_args(option)[0]) for item in value)
+    if get_origin(option) is dict:
+        key, kind = get_args(option)
+        return isinstance(value, dict) and all(
+            _fits(k, key) and _fits(v, kind) for k, v in value.items()
+        )
     if isinstance(value, bool):
         return option is bool
     if option is float:
@@ -296,6 +304,8 @@ def _name(option: Any) -> str:
         return " or ".join(str(choice) for choice in get_args(option))
     if get_origin(option) is list:
         return f"a list of {_name(get_args(option)[0])}"
+    if get_origin(option) is dict:
+        return "a mapping of {} to {}".format(*map(_name, get_args(option)))
     return "null" if option is NoneType else KINDS[option]
 
 

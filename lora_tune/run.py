@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING
 from lora_tune.adapter import (
     AdaptedModules,
     adapter_tensors,
-    attach_adapter,
     count_parameters,
     describe_adapter,
-    is_untouched,
     save_adapter,
 )
 from lora_tune.base import find_base
@@ -30,6 +28,7 @@ from lora_tune.recipe import Recipe
 from lora_tune.reload import Answers, check_reload, record_answers
 from lora_tune.report import write_report
 from lora_tune.run_directory import drafting, write_results
+from lora_tune.starts import check_rows, is_untouched, settle_adapter
 from lora_tune.tables import (
     adapter_table,
     comparison_table,
@@ -41,7 +40,13 @@ from lora_tune.tables import (
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 from lora_tune.training import History, make_arguments, train_adapter
-from lora_tune.trials import Inputs, load_base_model, train_costly_rungs, train_other_seeds
+from lora_tune.trials import (
+    Inputs,
+    adapt_model,
+    load_base_model,
+    train_costly_rungs,
+    train_other_seeds,
+)
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -90,6 +95,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
+        check_rows(recipe.lora, len(data.train.rows.texts))
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)
@@ -150,9 +156,9 @@ def _train(
     cheap = cheap_rungs(model, data, task, collate=collate)
     examples_before = Classifier(model, tokenizer, data.labels).predict(recipe.examples)
 
-    adapted = attach_adapter(model, recipe.lora, targets=inputs.targets, head=head, task=task)
+    adapted, start = adapt_model(inputs, model, head, arguments.seed)
     trainable, total = count_parameters(adapted)
-    modules = describe_adapter(adapted)
+    modules = describe_adapter(adapted, head)
     show(adapter_table(modules, trainable, total))
     history = train_adapter(
         adapted,
@@ -162,7 +168,10 @@ def _train(
         task=task,
         collate=collate,
         show=show,
+        lora_plus_ratio=recipe.lora.lora_plus_ratio,
     )
+    untouched = [UNTOUCHED] if is_untouched(adapted, start) else []
+    settle_adapter(adapted, recipe.lora, start)
     overfitting = judge_losses(
         history.evaluations,
         history.best_step,
@@ -183,7 +192,7 @@ def _train(
         fresh_head=fresh_head,
         seeds={arguments.seed: lora, **seeds},
         warning=SELECTED_ON_TEST if data.selected_on_test else "",
-        caveats=data.caveats + ([UNTOUCHED] if is_untouched(adapted) else []),
+        caveats=data.caveats + untouched,
     )
     adapter_bytes = save_adapter(
         adapted, folder, base=inputs.base, tokenizer=tokenizer, labels=data.labels

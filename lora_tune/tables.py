@@ -171,13 +171,15 @@ def prediction_table(
 
 def parameter_table(counts: Sequence[ParameterCount], style: str = "simple") -> str:
     """The sizes of recipes' adapters."""
+    others = any(count.other_parameters for count in counts)
     rows = [
         [
             count.recipe,
             count.base,
-            count.rank,
+            count.rank if count.rank == count.saved_rank else f"{count.rank} as {count.saved_rank}",
             f"{count.adapter_parameters:,}",
             f"{count.head_parameters:,}",
+            *([f"{count.other_parameters:,}"] if others else []),
             f"{count.trainable_parameters:,}",
             f"{count.total_parameters:,}",
             f"{count.trainable_parameters / count.total_parameters:.2%}",
@@ -185,8 +187,8 @@ def parameter_table(counts: Sequence[ParameterCount], style: str = "simple") -> 
         ]
         for count in counts
     ]
-    headers = ["recipe", "base", "rank", "adapter", "head", "trainable", "total", "share", "bytes"]
-    return _table(rows, headers, style)
+    headers = ["recipe", "base", "rank", "adapter", "head", *(["of the base"] if others else [])]
+    return _table(rows, [*headers, "trainable", "total", "share", "bytes"], style)
 
 
 def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str], style: str = "simple") -> str:

@@ -12,6 +12,7 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerControl, Trainin
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+from lora_tune.adapter import factor_b
 from lora_tune.data import Data
 from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
@@ -81,16 +82,19 @@ def train_adapter(
     task: SequenceClassification,
     collate: Callable[..., Any],
     show: Callable[[str], None],
+    lora_plus_ratio: float | None = None,
 ) -> History:
     """Train the model in place on data.train, evaluated and selected on data.validation.
 
     Args:
+        lora_plus_ratio: the learning rate of each B over that of all else; None: the same.
         show: takes a line for each evaluation.
 
     Raises:
-        LoraTuneError: the loss became NaN or infinite.
+        LoraTuneError: the loss became NaN or infinite, or the optimizer has rates of its own.
     """
     trainer = AdapterTrainer(model, arguments, data=data, task=task, collate=collate, show=show)
+    trainer.lora_plus_ratio = lora_plus_ratio
     if training["early_stopping_patience"] is not None:
         trainer.add_callback(
             EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
@@ -112,6 +116,7 @@ class AdapterTrainer(Trainer):
     """A Trainer that evaluates as the rest of lora_tune does: sorted by length, same metrics."""
 
     control: TrainerControl
+    lora_plus_ratio: float | None = None
 
     def __init__(
         self,
@@ -150,6 +155,23 @@ class AdapterTrainer(Trainer):
             smoothing=self.args.label_smoothing_factor,
         )
 
+    def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
+        """Make the optimizer, with a learning rate of its own for each B; called by Trainer.
+
+        Source: Hayou et al. 2024, arXiv 2402.12354, section 4 (LoRA+). PEFT's
+        `create_loraplus_optimizer` gives the head's bias the rate of B too, and no weight decay.
+        """
+        is_new = self.optimizer is None
+        super().create_optimizer(*arguments, **named)
+        if is_new and self.lora_plus_ratio is not None:
+            fast = {id(parameter) for parameter in factor_b(self.model)}
+            if _speed_up(self.optimizer, fast, self.lora_plus_ratio) != len(fast):
+                raise RecipeError(
+                    f"lora.lora_plus_ratio: training.optim={self.args.optim} has rates of its own; "
+                    "use adamw_torch"
+                )
+        return self.optimizer
+
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate on the validation rows; called by Trainer as its arguments say."""
         evaluation = evaluate_model(
@@ -177,6 +199,18 @@ class AdapterTrainer(Trainer):
                     "diverged; lower training.learning_rate or lora.alpha"
                 )
         super().log(logs, *more, **named)
+
+
+def _speed_up(optimizer: Any, fast: set[int], ratio: float) -> int:
+    """Multiply the learning rate of some parameters, by their id(); returns how many there are."""
+    found = 0
+    for group in list(optimizer.param_groups):
+        parameters = [p for p in group["params"] if id(p) in fast]
+        found += len(parameters)
+        if parameters:
+            group["params"] = [p for p in group["params"] if id(p) not in fast]
+            optimizer.add_param_group(group | {"params": parameters, "lr": group["lr"] * ratio})
+    return found
 
 
 class QuietProgress(ProgressCallback):

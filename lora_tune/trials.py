@@ -1,6 +1,6 @@
 """Trainings beside the one that is published: of other seeds, and of the costlier rungs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
 from lora_tune.model import load_model, thaw_layers
 from lora_tune.recipe import Recipe
+from lora_tune.starts import Rows, Start, start_adapter
 from lora_tune.tasks import SequenceClassification
 from lora_tune.training import make_arguments, train_adapter
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -50,6 +52,27 @@ def load_base_model(inputs: Inputs, seed: int) -> tuple["PreTrainedModel", list[
     return model, head, fresh_head
 
 
+def adapt_model(
+    inputs: Inputs, model: "PreTrainedModel", head: Sequence[str], seed: int
+) -> tuple["PeftModel", Start]:
+    """Put the recipe's adapter beside a base, as it is to begin; see `start_adapter`."""
+
+    def load_full() -> "PreTrainedModel":
+        full = replace(inputs.recipe.model, quantization=None)
+        return load_model(
+            inputs.base,
+            full,
+            task=inputs.task,
+            labels=inputs.data.labels,
+            tokenizer=inputs.tokenizer,
+        )[0]
+
+    lora = inputs.recipe.lora
+    adapted = attach_adapter(model, lora, targets=inputs.targets, head=head, task=inputs.task)
+    rows = Rows(inputs.data.train.encoded, make_collator(inputs.tokenizer), seed)
+    return adapted, start_adapter(adapted, lora, rows=rows, load_full=load_full)
+
+
 def train_other_seeds(inputs: Inputs, *, show: Callable[[str], None]) -> dict[int, Rung]:
     """Train the recipe's adapter once more for each of its seeds but the first."""
     rungs = {}
@@ -57,9 +80,9 @@ def train_other_seeds(inputs: Inputs, *, show: Callable[[str], None]) -> dict[in
         free_memory()  # of the training before
         show(f"Seed {seed}:")
         model, head, _ = load_base_model(inputs, seed)
-        lora = inputs.recipe.lora
-        adapted = attach_adapter(model, lora, targets=inputs.targets, head=head, task=inputs.task)
-        rungs[seed] = _train("lora", adapted, inputs, {"seed": seed}, show=show)
+        adapted, _ = adapt_model(inputs, model, head, seed)
+        ratio = inputs.recipe.lora.lora_plus_ratio
+        rungs[seed] = _train("lora", adapted, inputs, {"seed": seed}, show=show, ratio=ratio)
         del model, adapted
     return rungs
 
@@ -91,6 +114,7 @@ def _train(
     changes: dict[str, Any],
     *,
     show: Callable[[str], None],
+    ratio: float | None = None,
 ) -> Rung:
     """Train a model's thawed weights with the recipe's budget, and let it answer the test rows."""
     training = inputs.recipe.training | changes
@@ -104,6 +128,7 @@ def _train(
         task=inputs.task,
         collate=collate,
         show=show,
+        lora_plus_ratio=ratio,
     )
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     evaluation = evaluate_model(

@@ -1,12 +1,16 @@
 """A base loaded, an adapter attached to it, trained a little and saved: the parts of a run."""
 
+from dataclasses import replace
+
 import torch
 
 from lora_tune.adapter import adapter_tensors, attach_adapter, save_adapter
 from lora_tune.base import find_base
+from lora_tune.batching import make_collator
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_model, load_tokenizer
 from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig
+from lora_tune.starts import Rows, settle_adapter, start_adapter
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 from tests.tiny import reviews
@@ -34,6 +38,22 @@ class Parts:
         self.adapted = attach_adapter(
             self.model, self.lora, targets=self.targets, head=self.head, task=TASK
         )
+        rows = Rows(self.rows(), make_collator(self.tokenizer), seed=0)
+        self.start = start_adapter(self.adapted, self.lora, rows=rows, load_full=self.load_full)
+        return self.adapted.eval()
+
+    def rows(self):
+        from datasets import Dataset
+
+        return Dataset.from_dict(dict(self.tokenizer(reviews()[0][:64], truncation=True)))
+
+    def load_full(self):
+        full = replace(self.config, quantization=None)
+        return load_model(self.base, full, task=TASK, labels=LABELS, tokenizer=self.tokenizer)[0]
+
+    def settle(self):
+        """Give the base its own weights back, as a run does after training."""
+        settle_adapter(self.adapted, self.lora, self.start)
         return self.adapted.eval()
 
     def logits(self, model):

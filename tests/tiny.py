@@ -27,6 +27,14 @@ SMALLER = {
         "intermediate_size": 64,
     },
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "llama": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+        "max_position_embeddings": 512,
+    },
 }
 
 
@@ -85,17 +93,18 @@ def make_base(folder, name, *, auto_class="AutoModel", seed=0, **changes):
     """Write a shrunken base model of a real configuration, with random weights.
 
     Args:
-        name: of a folder in benchmarks/base_configs.
+        name: of a folder in benchmarks/base_configs, or llama.
         auto_class: what the checkpoint holds: AutoModel, or AutoModelForMaskedLM.
     """
     import torch
     import transformers
 
-    content = json.loads((ROOT / "benchmarks/base_configs" / name / "config.json").read_text())
+    kept = ROOT / "benchmarks/base_configs" / name / "config.json"
+    content = json.loads(kept.read_text()) if kept.is_file() else {"model_type": name}
     tokenizer = make_tokenizer(content["model_type"])
     content |= SMALLER[content["model_type"]] | {"vocab_size": len(tokenizer)} | changes
     for key in ("bos_token_id", "eos_token_id"):
-        if key in content:
+        if key in content or not kept.is_file():
             content[key] = getattr(tokenizer, key)
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(**content)

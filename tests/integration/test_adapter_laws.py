@@ -74,7 +74,7 @@ def test_the_trainable_count_is_the_closed_form(parts, rank):
     trainable, total = count_parameters(parts.attach())
     assert trainable == expected
     assert total == plain + expected - head
-    assert sum(m.parameters for m in describe_adapter(parts.adapted)) == trainable
+    assert sum(m.parameters for m in describe_adapter(parts.adapted, parts.head)) == trainable
 
 
 def test_the_count_from_the_configuration_is_the_real_one(parts, tmp_path):
