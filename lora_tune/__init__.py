@@ -7,14 +7,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lora_tune.classifier import load_adapter as load_adapter
     from lora_tune.errors import LoraTuneError as LoraTuneError
+    from lora_tune.predictor import load_adapter as load_adapter
     from lora_tune.recipe_file import load_recipe as load_recipe
     from lora_tune.run import run_recipe as run_recipe
 
 _ROOMS = {
     "LoraTuneError": "errors",
-    "load_adapter": "classifier",
+    "load_adapter": "predictor",
     "load_recipe": "recipe_file",
     "run_recipe": "run",
 }

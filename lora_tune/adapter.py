@@ -11,7 +11,7 @@ from lora_tune.errors import ArtifactError, first_line
 from lora_tune.lora import LoraConfig
 from lora_tune.manifest import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
 from lora_tune.targets import find_saved, is_within
-from lora_tune.tasks import SequenceClassification
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +38,7 @@ def attach_adapter(
     *,
     targets: Sequence[str],
     head: Sequence[str],
-    task: SequenceClassification,
+    task: Task,
 ) -> "PeftModel":
     """Freeze a model, put LoRA beside its target modules, keep its head trainable; seed before.
 

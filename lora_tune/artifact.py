@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from lora_tune.base import Base, find_base
 from lora_tune.errors import ArtifactError
 from lora_tune.hub import fetch_files
@@ -13,6 +15,7 @@ from lora_tune.manifest import (
     read_manifest,
 )
 from lora_tune.recipe import ModelConfig
+from lora_tune.tasks import Task, find_task
 from lora_tune.verification import verify_adapter, verify_base
 
 
@@ -23,6 +26,12 @@ class Artifact:
     name: str  # as it was asked for
     folder: Path
     manifest: Manifest
+
+    @property
+    def task(self) -> Task:
+        """What it was trained for."""
+        data = yaml.safe_load(self.manifest.recipe)["data"]
+        return find_task(self.manifest.task, threshold=data.get("threshold"))
 
 
 def find_adapter(source: str | Path) -> Artifact:

@@ -7,17 +7,17 @@ from pathlib import Path
 from lora_tune.adapter import load_adapter_weights
 from lora_tune.artifact import Artifact, find_adapter
 from lora_tune.batching import make_collator
-from lora_tune.classifier import load_adapter_base, load_adapter_tokenizer
 from lora_tune.comparison import BASE, LORA, Comparison, compare, comparison_json
-from lora_tune.data import Split, load_data, load_file
+from lora_tune.data import load_data, load_file
 from lora_tune.environment import seed_everything
 from lora_tune.errors import DataError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
+from lora_tune.predictor import load_adapter_base, load_adapter_tokenizer
 from lora_tune.recipe import Recipe
 from lora_tune.recipe_file import recall_recipe
 from lora_tune.redaction import redact
-from lora_tune.tasks import find_task
+from lora_tune.rows import Split
 
 
 def assess_adapter(
@@ -39,18 +39,19 @@ def assess_adapter(
         LoraTuneError: the adapter, its base or the rows are not there, or not what they should be.
     """
     artifact = find_adapter(source)
-    task = find_task(artifact.manifest.task)
+    task = artifact.task
     recipe = read_recipe(artifact, data)
     split, caveats = find_rows(artifact, recipe, data)
     show(f"{len(split.rows.texts)} rows: {data or recipe.source_as_written}")
     seed_everything(recipe.all_seeds[0])
     model, tokenizer, fresh_head = load_adapter_base(artifact, base)
-    collate = make_collator(tokenizer)
+    collate = make_collator(tokenizer, task)
     before = evaluate_model(model, split, task=task, collate=collate, title="base")
     adapted = load_adapter_weights(model, artifact.folder)
     after = evaluate_model(adapted, split, task=task, collate=collate, title="adapted")
+    parts = task.break_down(after.answers, split)
     rungs = [Rung(BASE, before, None, None), Rung(LORA, after, None, None)]
-    return compare(rungs, split.rows.labels, task=task, fresh_head=fresh_head, caveats=caveats)
+    return compare(rungs, task=task, fresh_head=fresh_head, parts=parts, caveats=caveats)
 
 
 def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:
@@ -79,7 +80,7 @@ def find_rows(artifact: Artifact, recipe: Recipe, data: Path | None) -> tuple[Sp
     Raises:
         DataError: they are not there, or no longer those of the run.
     """
-    task, manifest = find_task(artifact.manifest.task), artifact.manifest
+    task, manifest = artifact.task, artifact.manifest
     tokenizer = load_adapter_tokenizer(artifact.folder)
     if data is not None:
         rows = load_file(data, recipe.data, task, labels=manifest.labels, tokenizer=tokenizer)

@@ -1,21 +1,24 @@
 """Which rows go into a batch, and how they are padded to one length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lora_tune.tasks import Task
+
 if TYPE_CHECKING:
-    from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 
-def make_collator(tokenizer: "PreTrainedTokenizerBase") -> "DataCollatorWithPadding":
+def make_collator(tokenizer: "PreTrainedTokenizerBase", task: Task) -> Callable[..., Any]:
     """Pad each batch to its own longest row."""
-    from transformers import DataCollatorWithPadding
+    import transformers
 
-    return DataCollatorWithPadding(tokenizer)
+    collator: Callable[..., Any] = getattr(transformers, task.collator)(tokenizer)
+    return collator
 
 
 def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[np.ndarray]:

@@ -13,21 +13,20 @@ from lora_tune.comparison import TITLES, Comparison, Cost
 from lora_tune.lora import LoraConfig
 from lora_tune.manifest import Manifest
 from lora_tune.recipe import Recipe
+from lora_tune.tasks import Task, find_task
 
 if TYPE_CHECKING:
     from lora_tune.merging import Parity
 
 REPOSITORY = "PATH-OR-REPO"  # `push` puts the repository's name in its place
 LOADING = """```python
-from peft import AutoPeftModelForSequenceClassification
+from peft import {model_class}
 from transformers import AutoTokenizer
-labels = %s
-tokenizer = AutoTokenizer.from_pretrained("%s")
-model = AutoPeftModelForSequenceClassification.from_pretrained(
-    "%s", id2label=dict(enumerate(labels)), pad_token_id=tokenizer.pad_token_id)
+{labels}tokenizer = AutoTokenizer.from_pretrained("{repository}")
+model = {model_class}.from_pretrained(
+    "{repository}", {named}pad_token_id=tokenizer.pad_token_id)
 ```"""
 MARKDOWN = re.compile(r"[\\`*_{}\[\]()!|~:]")  # where a line is escaped as HTML already
-PIPELINE_TAG = "text-classification"
 
 
 def write_card(
@@ -44,7 +43,7 @@ def write_card(
     Args:
         hub_data: whether the rows came from the Hub.
     """
-    lora, training = recipe.lora, recipe.training
+    lora, training, task = recipe.lora, recipe.training, find_task(recipe.task)
     fresh = " The base has a fresh head, so it guesses." if comparison.fresh_head else ""
     scores = [
         [TITLES[score.rung], *(f"{value:.4f}" for value in score.metrics.values())]
@@ -65,7 +64,7 @@ def write_card(
         ["seed", recipe.all_seeds[0]],
     ]
     where = "a local folder, which others must have too" if base.is_local else "on the Hub"
-    named = ", ".join(map(_code, labels))
+    purpose = task.purpose.format(labels=", ".join(map(_code, labels)))
     return "\n".join(
         [
             "---",
@@ -74,7 +73,7 @@ def write_card(
             f"# {_plain(recipe.name)}",
             "",
             f"A LoRA adapter for {_code(base.name)}, trained on {_code(recipe.source_as_written)} "
-            f"to tell {named} apart. Made with lora_tune.",
+            f"{purpose}. Made with lora_tune.",
             "",
             "## Base against adapted",
             "",
@@ -88,7 +87,7 @@ def write_card(
             "",
             "## Loading",
             "",
-            LOADING % (_literal(labels), REPOSITORY, REPOSITORY),
+            _loading(task, labels),
             "",
             f"The base, {_code(base.name)}, is {where}. Or, labels and all: "
             f'`lora-tune predict {REPOSITORY} --text "..."`, which first checks every file '
@@ -103,10 +102,9 @@ def write_card(
             "## Intended use and limits",
             "",
             f"For texts like those it was trained on, up to {recipe.data.max_length} tokens; "
-            f"longer ones are cut on the {recipe.data.truncation_side}. Every text gets one of "
-            f"{named}, also where none fits. The figures above hold for the test rows; on other "
-            "texts they may be worse. What the base model learnt, its bias included, is still in "
-            "it, and its licence applies.",
+            f"longer ones are cut on the {recipe.data.truncation_side}. {task.limits} "
+            "The figures above hold for the test rows; on other texts they may be worse. What the "
+            "base model learnt, its bias included, is still in it, and its licence applies.",
             "",
         ]
     )
@@ -114,19 +112,20 @@ def write_card(
 
 def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
     """Write the card of a merged model."""
+    task = find_task(manifest.task)
     report = [[name.replace("_", " "), value] for name, value in vars(parity).items()]
     rows = [[name, _code(str(value))] for name, value in report if value is not None]
     return "\n".join(
         [
             f"# {_plain(manifest.recipe_name)}, merged",
             "",
-            f"{_code(manifest.base.name)} with LoRA merged into its weights, to tell "
-            f"{', '.join(map(_code, manifest.labels))} apart. A plain transformers model; its "
-            "texts are cut to what its tokenizer says where `truncation=True` is given:",
+            f"{_code(manifest.base.name)} with LoRA merged into its weights, "
+            f"{task.purpose.format(labels=', '.join(map(_code, manifest.labels)))}. A plain "
+            "transformers model:",
             "",
             "```python",
             "from transformers import pipeline",
-            'classify = pipeline("text-classification", "PATH", truncation=True)',
+            f'answer = pipeline("{task.pipeline}", "PATH"{task.pipeline_options})',
             "```",
             "",
             _table(rows, ["against the adapter unmerged", ""]),
@@ -138,10 +137,10 @@ def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
 def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: bool) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
-    source = recipe.source_as_written
+    source, tag = recipe.source_as_written, find_task(recipe.task).pipeline
     results = [
         EvalResult(
-            task_type=PIPELINE_TAG,
+            task_type=tag,
             dataset_type=source if is_hub else "local",
             dataset_name=source,
             dataset_split=(recipe.data.test.split or "test") if is_hub else None,
@@ -153,12 +152,22 @@ def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: boo
     data = ModelCardData(
         base_model=None if base.is_local else base.name,  # the Hub refuses a path
         library_name="peft",
-        pipeline_tag=PIPELINE_TAG,
+        pipeline_tag=tag,
         tags=["lora", "lora_tune"],
         model_name=recipe.name,
         eval_results=results,
     )
     return str(data.to_yaml())
+
+
+def _loading(task: Task, labels: Sequence[str]) -> str:
+    """How to load the adapter by PEFT and transformers alone."""
+    return LOADING.format(
+        model_class=task.auto_class.replace("AutoModel", "AutoPeftModel"),
+        labels=f"labels = {_literal(labels)}\n" if labels else "",
+        named="id2label=dict(enumerate(labels)), " if labels else "",
+        repository=REPOSITORY,
+    )
 
 
 def _unusual(lora: LoraConfig) -> list[list[object]]:

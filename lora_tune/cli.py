@@ -51,7 +51,6 @@ def _train(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     _prepare()
-    from lora_tune.classifier import load_adapter
     from lora_tune.prediction import (
         check_output,
         describe_faults,
@@ -60,6 +59,7 @@ def _predict(options: argparse.Namespace) -> None:
         read_rows,
         writing_rows,
     )
+    from lora_tune.predictor import load_adapter
     from lora_tune.tables import prediction_table
 
     if options.output:
@@ -68,14 +68,15 @@ def _predict(options: argparse.Namespace) -> None:
         rows = make_rows(options.text)
     else:
         rows = read_rows(options.input, options.column or "text", options.format)
-    classifier = load_adapter(options.adapter, base=options.base)
+    predictor = load_adapter(options.adapter, base=options.base)
+    names = predictor.task.cell_names(predictor.labels)
     if options.output:
-        with writing_rows(options.output, rows, classifier.labels) as write:
-            predict_rows(classifier, rows, write)
+        with writing_rows(options.output, rows, names) as write:
+            predict_rows(predictor, rows, write)
     else:
         answers: list[Any] = []
-        predict_rows(classifier, rows, lambda *answer: answers.append(answer))
-        _show(prediction_table(answers, classifier.labels))
+        predict_rows(predictor, rows, lambda *answer: answers.append(answer))
+        _show(prediction_table(answers, names))
     faults = describe_faults(options.input or "--text", rows)
     if faults:
         raise DataError(faults)

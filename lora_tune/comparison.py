@@ -6,15 +6,16 @@ from typing import Any
 
 import numpy as np
 
-from lora_tune.classifier import Prediction
 from lora_tune.ladder import Rung
-from lora_tune.pairs import Pair, compare_rows, describe_pair
-from lora_tune.statistics import wilson_interval
-from lora_tune.tasks import SequenceClassification
+from lora_tune.metrics import ACCURACY, Measure
+from lora_tune.pairs import Pair, compare_counts, describe_pair
+from lora_tune.statistics import measure_interval, wilson_interval
+from lora_tune.tasks import Task
 
 BASE, LORA = "base", "lora"
 TITLES = {
     "majority": "majority class",
+    "constant": "constant answer",
     "words": "words alone",
     BASE: "base",
     "head": "head alone",
@@ -24,6 +25,7 @@ TITLES = {
 }
 SPOKEN = {  # in a sentence
     "majority": "the majority class",
+    "constant": "the constant answer",
     "words": "words alone",
     BASE: "the base",
     "head": "the head alone",
@@ -40,7 +42,7 @@ class Score:
 
     rung: str
     metrics: dict[str, float]
-    interval: tuple[float, float]  # of the accuracy
+    interval: tuple[float, float] | None  # of the metric; None where the rows are too few
     trained_parameters: int | None  # None where it was not trained here
     train_seconds: float | None
     note: str
@@ -80,6 +82,7 @@ class Comparison:
     rungs: list[Score]
     pairs: list[Verdict]
     seeds: list[SeedScore]  # where there are several; the first is that of the adapter
+    parts: list[dict[str, Any]]  # LoRA's answers by kind, where the task tells kinds apart
     caveats: list[str]  # what a reader of the numbers must know
 
 
@@ -98,52 +101,56 @@ class Example:
     """A text of the recipe's own, before and after training."""
 
     text: str
-    base: Prediction
-    adapted: Prediction
+    base: str  # what it says
+    adapted: str
 
 
 def compare(
     rungs: Sequence[Rung],
-    labels: np.ndarray,
     *,
-    task: SequenceClassification,
+    task: Task,
     fresh_head: bool,
     caveats: Sequence[str],
+    parts: Sequence[dict[str, Any]] = (),
     seeds: Mapping[int, Rung] | None = None,
     warning: str = "",
 ) -> Comparison:
-    """Compare the answers of rungs, the base and LoRA among them, to rows with labels (rows,).
+    """Compare the answers of rungs, the base and LoRA among them, to the same rows.
 
     Args:
+        parts: LoRA's answers by kind; see `Task.break_down`.
         seeds: LoRA as trained with each seed, where there are several.
         warning: to stand before the headline.
     """
-    right = {rung.name: rung.evaluation.predictions == labels for rung in rungs}
+    measure = task.measure
+    counts = {rung.name: rung.evaluation.counts for rung in rungs}
     metrics = {rung.name: rung.evaluation.metrics for rung in rungs}
     pairs = []
     for rung in rungs:
         if rung.name != LORA:
-            pair = compare_rows(right[LORA], right[rung.name])
-            words = describe_pair(pair, SPOKEN[LORA], SPOKEN[rung.name])
+            pair = compare_counts(counts[LORA], counts[rung.name], measure)
+            words = describe_pair(pair, SPOKEN[LORA], SPOKEN[rung.name], measure=measure)
             pairs.append(Verdict(rung.name, pair, words))
-    best = min((v for v in pairs if v.rung not in COSTLY), key=lambda v: v.pair.difference)
+    sign = -1 if measure.lower_is_better else 1
+    cheap = [verdict for verdict in pairs if verdict.rung not in COSTLY]
+    best = min(cheap, key=lambda verdict: sign * verdict.pair.difference)
     base = next(verdict.pair for verdict in pairs if verdict.rung == BASE)
     return Comparison(
         task=task.name,
-        metric=task.metric,
-        test_rows=len(labels),
-        headline=f"{warning} {_headline(best)}".strip(),
+        metric=measure.name,
+        test_rows=len(counts[LORA]),
+        headline=f"{warning} {_headline(best, sign)}".strip(),
         best_cheap=best.rung,
         base=metrics[BASE],
         adapted=metrics[LORA],
-        difference=metrics[LORA][task.metric] - metrics[BASE][task.metric],
+        difference=metrics[LORA][measure.name] - metrics[BASE][measure.name],
         difference_interval=base.interval,
         fresh_head=fresh_head,
         rungs=[
             Score(
                 rung.name,
                 rung.evaluation.metrics,
-                wilson_interval(int(right[rung.name].sum()), len(labels)),
+                _interval(counts[rung.name], measure),
                 rung.trained_parameters,
                 rung.train_seconds,
                 rung.note,
@@ -156,6 +163,7 @@ def compare(
             for seed, rung in (seeds or {}).items()
             if len(seeds or {}) > 1
         ],
+        parts=list(parts),
         caveats=list(caveats),
     )
 
@@ -164,13 +172,22 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Give a comparison's content for JSON, each pair in one level."""
     content = asdict(comparison)
     content["pairs"] = [
-        {"rung": v.rung, "verdict": v.verdict, **asdict(v.pair)} for v in comparison.pairs
+        {"rung": v.rung, "verdict": v.verdict, **asdict(v.pair)}
+        | {"smallest_difference": v.pair.smallest_difference()}
+        for v in comparison.pairs
     ]
     return content
 
 
-def _headline(best: Verdict) -> str:
+def _interval(counts: np.ndarray, measure: Measure) -> tuple[float, float] | None:
+    """Bound what a rung scored on rows, (rows, counts)."""
+    if measure == ACCURACY:
+        return wilson_interval(int(counts[:, 0].sum()), len(counts))
+    return measure_interval(counts, measure.of)
+
+
+def _headline(best: Verdict, sign: int) -> str:
     """LoRA against the best of what costs next to nothing."""
-    if best.pair.is_shown and best.pair.difference > 0:
+    if best.pair.is_shown and sign * best.pair.difference > 0:
         return best.verdict
     return f"LoRA does not clear {SPOKEN[best.rung]}, which costs next to nothing. {best.verdict}"

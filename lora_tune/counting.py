@@ -53,16 +53,18 @@ def count_recipe(recipe: Recipe) -> ParameterCount:
         RecipeError: the recipe does not name its labels, so the head's size is unknown.
         ModelError: the base's configuration cannot be found.
     """
-    if recipe.data.labels is None:
-        raise RecipeError(f"{recipe.name}: data.labels is needed to know the size of the head")
     task = find_task(recipe.task)
+    labels = task.known_labels(recipe.data)
+    if labels is None:
+        raise RecipeError(f"{recipe.name}: data.labels is needed to know the size of the head")
     base = find_base(recipe.model, weights=False)
     # Only an added pad token can change a count, so only then is the tokenizer needed.
     tokenizer = load_tokenizer(base, recipe.model, recipe.data) if recipe.model.pad_token else None
-    model, head = build_meta_model(
-        base, recipe.model, task=task, labels=recipe.data.labels, tokenizer=tokenizer
+    model, on_top = build_meta_model(
+        base, recipe.model, task=task, labels=labels, tokenizer=tokenizer
     )
     targets = find_targets(base, recipe.model, recipe.lora, task)
+    head = on_top if task.has_head else []
     # Shapes tell all, and there are no weights to take a start from.
     blank = replace(recipe.lora, init_lora_weights="default")
     adapted = attach_adapter(model, blank, targets=targets, head=head, task=task)

@@ -9,8 +9,9 @@ from lora_tune.comparison import LORA, SPOKEN, TITLES
 from lora_tune.data import load_data
 from lora_tune.errors import ArtifactError, RecipeError
 from lora_tune.finished_run import FinishedRun, read_run
+from lora_tune.metrics import Measure
 from lora_tune.model import load_tokenizer
-from lora_tune.pairs import Pair, compare_rows
+from lora_tune.pairs import Pair, compare_counts
 from lora_tune.plots import curve_picture
 from lora_tune.recipe import Recipe
 from lora_tune.redaction import redact
@@ -91,34 +92,33 @@ def describe_curve(rows: Sequence[int], runs: Sequence[FinishedRun]) -> str:
     if len(runs) < 2:
         return f"One point, at {rows[0]:,} rows; a second tells what more rows bring."
     (few, many), rival = runs[-2:], runs[-1].comparison["best_cheap"]
-    gain = compare_rows(many.right(LORA), few.right(LORA))
-    told = f"LoRA {_describe_gain(gain)}"
-    told += f", {SPOKEN[rival]} {_describe_gain(compare_rows(many.right(rival), few.right(rival)))}"
+    measure = find_task(many.comparison["task"]).measure
+    gain = compare_counts(many.counts(LORA), few.counts(LORA), measure)
+    told = f"LoRA {_describe_gain(gain, measure)}"
+    of_rival = compare_counts(many.counts(rival), few.counts(rival), measure)
+    told += f", {SPOKEN[rival]} {_describe_gain(of_rival, measure)}"
     return (
         f"From {rows[-2]:,} to {rows[-1]:,} rows, on the same {gain.rows:,} test rows: {told}; "
-        f"{_describe_lines(few, many, rival)}. {_advise(gain)}{_describe_seeds(many)}"
+        f"{_describe_lines(few, many, rival, measure)}. {_advise(gain, measure)}"
+        f"{_describe_seeds(many)}"
     )
 
 
-def _describe_gain(gain: Pair) -> str:
-    points = 100 * gain.difference
-    if gain.interval is None:
-        return f"{points:+.1f} points"
-    low, high = (100 * end for end in gain.interval)
-    return f"{points:+.1f} points (95% interval {low:+.1f} to {high:+.1f})"
+def _describe_gain(gain: Pair, measure: Measure) -> str:
+    told = ("-" if gain.difference < 0 else "+") + measure.tell(gain.difference)
+    return f"{told} (95% interval {measure.span(*gain.interval)})" if gain.interval else told
 
 
-def _describe_lines(few: FinishedRun, many: FinishedRun, rival: str) -> str:
+def _describe_lines(few: FinishedRun, many: FinishedRun, rival: str, measure: Measure) -> str:
     """Say how LoRA's line lies to its rival's at the two largest numbers of rows."""
-    before = compare_rows(few.right(LORA), few.right(rival))
-    lead = compare_rows(many.right(LORA), many.right(rival))
+    before = compare_counts(few.counts(LORA), few.counts(rival), measure)
+    lead = compare_counts(many.counts(LORA), many.counts(rival), measure)
     if not lead.is_shown:
         return f"LoRA and {SPOKEN[rival]} cannot be told apart there"
     crossed = before.is_shown and before.difference * lead.difference < 0
     met = "the lines have crossed" if crossed else "the lines have not crossed"
-    side = "ahead of" if lead.difference > 0 else "behind"
-    points = f"{100 * abs(lead.difference):.1f} points"
-    return f"LoRA is {points} {side} {SPOKEN[rival]} there: {met}"
+    side = "ahead of" if (lead.difference > 0) != measure.lower_is_better else "behind"
+    return f"LoRA is {measure.tell(lead.difference)} {side} {SPOKEN[rival]} there: {met}"
 
 
 def _describe_seeds(run: FinishedRun) -> str:
@@ -126,11 +126,11 @@ def _describe_seeds(run: FinishedRun) -> str:
     return f" LoRA is that of the first of {len(seeds)} seeds." if seeds else ""
 
 
-def _advise(gain: Pair) -> str:
-    if gain.is_shown and gain.difference > 0:
+def _advise(gain: Pair, measure: Measure) -> str:
+    if gain.is_shown and (gain.difference > 0) != measure.lower_is_better:
         return "More rows are likely to help LoRA further."
-    able = gain.smallest_difference
-    shown = f"{gain.rows:,} test rows can show {100 * able:.1f} points" if able else "too few rows"
+    able = gain.smallest_difference()
+    shown = f"{gain.rows:,} test rows can show {measure.tell(able)}" if able else "too few rows"
     return f"No gain of LoRA's from these rows is shown; {shown}."
 
 
@@ -140,16 +140,17 @@ def write_curve(curve: Curve, path: Path) -> None:
     Raises:
         ArtifactError: it cannot be written there.
     """
+    measure = find_task(curve.runs[-1].comparison["task"]).measure
     names = [score["rung"] for score in curve.runs[-1].comparison["rungs"]]
     rungs = {}
     for name in names:
         scores = [run.score(name) for run in curve.runs]
         if name not in ("majority", "base") and all(scores):
             rungs[TITLES[name]] = [
-                (score["metrics"]["accuracy"], score["interval"]) for score in scores if score
+                (score["metrics"][measure.name], score["interval"]) for score in scores if score
             ]
-    picture = curve_picture(curve.rows, rungs, metric="accuracy", highlighted=TITLES[LORA])
-    page = render(TEMPLATE, curve=curve, rungs=rungs, picture=picture)
+    picture = curve_picture(curve.rows, rungs, metric=measure.title, highlighted=TITLES[LORA])
+    page = render(TEMPLATE, curve=curve, rungs=rungs, picture=picture, metric=measure.title)
     write_page(path, page)
 
 

@@ -15,54 +15,19 @@ from lora_tune.data_checks import (
     check_cuts,
     is_selected_on_test,
 )
-from lora_tune.encoding import encode
 from lora_tune.errors import DataError
 from lora_tune.recipe import DataConfig, SplitConfig
+from lora_tune.rows import Rows, Split
 from lora_tune.sources import EMBEDDED_PREFIX, Source, open_source, read_file
 from lora_tune.suggestions import did_you_mean
-from lora_tune.tasks import SequenceClassification
+from lora_tune.tasks import Task
+from lora_tune.texts import ROW
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 SPLITS = ("train", "validation", "test")
-ROW = "__row__"  # a column for the place of a row in its source
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Labelled texts of one split."""
-
-    name: str
-    origin: str  # the split or file that the places count in
-    places: list[int]  # of each row in its origin, from 0
-    texts: list[str]
-    labels: np.ndarray  # (rows,), class numbers
-
-    @property
-    def identities(self) -> list[tuple[str, int]]:
-        """Origin and place of each row."""
-        return [(self.origin, place) for place in self.places]
-
-    def select(self, name: str, indices: Sequence[int]) -> "Rows":
-        """Take some of the rows, as a split of another name."""
-        return Rows(
-            name,
-            self.origin,
-            [self.places[i] for i in indices],
-            [self.texts[i] for i in indices],
-            self.labels[list(indices)],
-        )
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split, ready for the model."""
-
-    rows: Rows
-    encoded: "Dataset"  # input_ids, attention_mask, ..., labels, length; truncated, not padded
-    token_counts: np.ndarray  # (rows,), before truncation
 
 
 @dataclass(frozen=True)
@@ -79,6 +44,9 @@ class Data:
     caveats: list[str]  # what a reader of any number from it must know; copies among it
     selected_on_test: bool  # validation rows are largely copies of test rows
 
+    class_weights: list[float] | None  # of the training loss, in the order of labels
+    tallies: dict[str, dict[str, int]]  # split -> label -> rows, or what they hold, with it
+
     @property
     def splits(self) -> dict[str, Split]:
         """The three splits by name."""
@@ -89,26 +57,24 @@ class Data:
         digest = hashlib.sha256()
         for name, split in ((name, self.splits[name]) for name in splits):
             digest.update(f"{name} {len(split.rows.texts)}\n".encode())
-            for text, label in zip(split.rows.texts, split.rows.labels, strict=True):
-                digest.update(f"{len(text)} {self.labels[label]} {text}\n".encode())
+            for text, label in zip(split.rows.texts, split.rows.label_texts, strict=True):
+                digest.update(f"{len(text)} {label} {text}\n".encode())
         return digest.hexdigest()
 
 
-def load_data(
-    config: DataConfig, task: SequenceClassification, tokenizer: "PreTrainedTokenizerBase"
-) -> Data:
+def load_data(config: DataConfig, task: Task, tokenizer: "PreTrainedTokenizerBase") -> Data:
     """Read, label, cut and tokenise the splits that a recipe names.
 
     Raises:
         DataError: a file, split, column, label or row is not as the recipe says.
     """
     source = open_source(config)
-    raw = {"train": _read_split("train", config.train, config, source)}
+    raw = {"train": _read_split("train", config.train, config, task, source)}
     for name in ("validation", "test"):
         split: SplitConfig = getattr(config, name)
         if split.file or split.split or not split.fraction:
-            raw[name] = _read_split(name, split, config, source)
-    labels = task.find_labels(raw["train"], config.label, config.labels)
+            raw[name] = _read_split(name, split, config, task, source)
+    labels = task.find_labels(raw["train"], config)
 
     def label_rows(name: str) -> Rows:
         origin = _find_origin(name, getattr(config, name), config, source)
@@ -116,7 +82,7 @@ def load_data(
         return _label_rows(name, raw[name], config, task, labels, origin=origin, where=where)
 
     rows = {"train": label_rows("train")}
-    if len(np.unique(rows["train"].labels)) < 2:
+    if task.has_classes and len(np.unique(rows["train"].labels)) < 2:
         raise DataError(
             f"data.train: all {len(rows['train'].texts)} rows are labelled "
             f"{labels[rows['train'].labels[0]]!r}, expected at least 2 classes; if the source is "
@@ -127,11 +93,11 @@ def load_data(
     # Carved after sampling, test first, so that naming validation changes no test row.
     for name in ("test", "validation"):
         if name not in rows:
-            rows["train"], rows[name] = _carve(name, rows["train"], config, labels)
+            rows["train"], rows[name] = _carve(name, rows["train"], config, task)
     if config.train_rows is not None:
-        rows["train"] = _take(rows["train"], config, labels)
+        rows["train"] = _take(rows["train"], config, task)
     _check_disjoint(rows)
-    splits = {name: _tokenise(rows[name], tokenizer, config) for name in SPLITS}
+    splits = {name: _tokenise(rows[name], tokenizer, config, task) for name in SPLITS}
     texts = {name: rows[name].texts for name in SPLITS}
     copies = list(check_copies(texts))
     return Data(
@@ -140,15 +106,17 @@ def load_data(
         max_length=config.max_length,
         commit=source.commit,
         copies=copies,
-        caveats=[*copies, *_caveats(config, splits, labels)],
+        caveats=[*copies, *_caveats(config, splits, task)],
         selected_on_test=is_selected_on_test(texts),
+        class_weights=_weigh(config, rows["train"]),
+        tallies={name: dict(task.tally(rows[name].labels, labels)) for name in SPLITS},
     )
 
 
 def load_file(
     path: Path,
     config: DataConfig,
-    task: SequenceClassification,
+    task: Task,
     *,
     labels: list[str],
     tokenizer: "PreTrainedTokenizerBase",
@@ -158,23 +126,11 @@ def load_file(
     Raises:
         DataError: the file, a column, a label or a row is not as it should be.
     """
-    raw = _number_rows(read_file(path), config, where=str(path))
+    raw = _number_rows(read_file(path), config, task, where=str(path))
     rows = _label_rows(
         "data", raw, config, task, labels, origin=str(path.resolve()), where=str(path)
     )
-    return _tokenise(rows, tokenizer, config)
-
-
-def text_fault(text: object) -> str | None:
-    """Say what is wrong with what should be a text, or None."""
-    if isinstance(text, str) and text.strip():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            return "holds a byte that is not UTF-8, or half of a cut emoji; expected text"
-        return None
-    found = "nothing" if text is None or isinstance(text, str) else repr(text)
-    return f"found {found}, expected text"
+    return _tokenise(rows, tokenizer, config, task)
 
 
 def _check_disjoint(rows: dict[str, Rows]) -> None:
@@ -191,15 +147,15 @@ def _check_disjoint(rows: dict[str, Rows]) -> None:
         taken |= dict.fromkeys(rows[name].identities, name)
 
 
-def _caveats(
-    config: DataConfig, splits: Mapping[str, Split], labels: Sequence[str]
-) -> Iterator[str]:
+def _caveats(config: DataConfig, splits: Mapping[str, Split], task: Task) -> Iterator[str]:
     if config.source.startswith(EMBEDDED_PREFIX):
         yield f"{config.source} is a demonstration written for lora_tune, no benchmark."
     train = splits["train"].rows
-    yield from check_balance(train.labels, labels)
+    if task.has_classes:
+        yield from check_balance(train.labels, train.names)
     yield from check_cuts(splits["test"].token_counts, config.max_length, config.truncation_side)
-    yield from check_answers(train.texts, train.labels, labels)
+    if task.has_classes:
+        yield from check_answers(train.texts, train.labels, train.names)
 
 
 def _find_origin(name: str, split: SplitConfig, config: DataConfig, source: Source) -> str:
@@ -212,14 +168,16 @@ def _find_origin(name: str, split: SplitConfig, config: DataConfig, source: Sour
     return str((inside if inside.is_file() else Path(split.file).expanduser()).resolve())
 
 
-def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Source) -> "Dataset":
+def _read_split(
+    name: str, split: SplitConfig, config: DataConfig, task: Task, source: Source
+) -> "Dataset":
     """Read one split's raw rows, cut to its shard and samples, with a column for their places."""
     key = f"data.{name}"
     if split.file:
         rows = read_file(Path(_find_origin(name, split, config, source)))
     else:
         rows = source.read(split.split or name, key=key)
-    rows = _number_rows(rows, config, where=key)
+    rows = _number_rows(rows, config, task, where=key)
     if split.shards is not None:
         rows = rows.shard(num_shards=split.shards, index=split.shard)
     if split.samples is not None:
@@ -234,10 +192,9 @@ def _read_split(name: str, split: SplitConfig, config: DataConfig, source: Sourc
     return rows
 
 
-def _number_rows(rows: "Dataset", config: DataConfig, *, where: str) -> "Dataset":
+def _number_rows(rows: "Dataset", config: DataConfig, task: Task, *, where: str) -> "Dataset":
     """Add a column for the rows' places, once the columns that the recipe names are there."""
-    for key in ("text", "label"):
-        column = getattr(config, key)
+    for key, column in task.columns(config):
         if column not in rows.column_names:
             near = did_you_mean(column, rows.column_names)
             raise DataError(
@@ -251,45 +208,42 @@ def _label_rows(
     name: str,
     raw: "Dataset",
     config: DataConfig,
-    task: SequenceClassification,
+    task: Task,
     labels: list[str],
     *,
     origin: str,
     where: str,
 ) -> Rows:
-    places = list(raw[ROW])
-    texts = list(raw[config.text])
-    for place, text in zip(places, texts, strict=True):
-        fault = text_fault(text)
-        if fault:
-            raise DataError(
-                f"{where}: column {config.text!r}, row {place} (rows count from 0): {fault}"
-            )
-    numbers = task.number_labels(raw, config.label, labels, where=where)
-    return Rows(name, origin, places, texts, numbers)
+    texts, inputs, numbers, told = task.read_rows(raw, config, labels, where=where)
+    return Rows(name, origin, list(raw[ROW]), texts, inputs, numbers, told, labels)
 
 
-def _carve(name: str, rows: Rows, config: DataConfig, labels: list[str]) -> tuple[Rows, Rows]:
+def _carve(name: str, rows: Rows, config: DataConfig, task: Task) -> tuple[Rows, Rows]:
     """Take a share of the training rows, of each class alike; return the rest and the share."""
     from sklearn.model_selection import train_test_split
 
-    counts = np.bincount(rows.labels, minlength=len(labels))
     fraction = getattr(config, name).fraction
     size = round(fraction * len(rows.texts))
+    counts = np.bincount(rows.labels) if task.has_classes else np.array([len(rows.texts)])
     present = int((counts > 0).sum())
     if size < present or counts[counts > 0].min() < 2 or len(rows.texts) - size < present:
-        shown = ", ".join(f"{label} {count}" for label, count in zip(labels, counts, strict=True))
+        found = task.tally(rows.labels, rows.names).items() if task.has_classes else ()
+        shown = f" ({', '.join(f'{label} {count}' for label, count in found)})" if found else ""
+        left = "row of some class" if found else "row"
         raise DataError(
-            f"data.{name}.fraction: {fraction} of {len(rows.texts)} training rows ({shown}) leaves "
-            f"no row of some class on one side; name rows with data.{name}.file or .split"
+            f"data.{name}.fraction: {fraction} of {len(rows.texts)} training rows{shown} leaves "
+            f"no {left} on one side; name rows with data.{name}.file or .split"
         )
     kept, carved = train_test_split(
-        np.arange(len(rows.texts)), test_size=size, random_state=config.seed, stratify=rows.labels
+        np.arange(len(rows.texts)),
+        test_size=size,
+        random_state=config.seed,
+        stratify=rows.labels if task.has_classes else None,
     )
     return rows.select("train", kept), rows.select(name, carved)
 
 
-def _take(rows: Rows, config: DataConfig, labels: Sequence[str]) -> Rows:
+def _take(rows: Rows, config: DataConfig, task: Task) -> Rows:
     """Draw so many training rows that fewer of the same seed lie within more."""
     count, available = config.train_rows, len(rows.texts)
     if count is None or count > available:
@@ -298,18 +252,32 @@ def _take(rows: Rows, config: DataConfig, labels: Sequence[str]) -> Rows:
         )
     order = np.random.default_rng(config.seed).permutation(available)
     drawn = rows.select("train", order[:count].tolist())
-    if len(np.unique(drawn.labels)) < 2:
+    if task.has_classes and len(np.unique(drawn.labels)) < 2:
         raise DataError(
-            f"data.train_rows: all {count} rows drawn are labelled {labels[drawn.labels[0]]!r}; "
+            f"data.train_rows: all {count} rows drawn are labelled {drawn.label_texts[0]!r}; "
             "ask for more"
         )
     return drawn
 
 
-def _tokenise(rows: Rows, tokenizer: "PreTrainedTokenizerBase", config: DataConfig) -> Split:
+def _weigh(config: DataConfig, train: Rows) -> list[float] | None:
+    """The weight of each class; balanced, it is rows / (classes * the class's rows)."""
+    if config.class_weights != "balanced":
+        return config.class_weights
+    counts = np.bincount(train.labels, minlength=len(train.names))
+    present = counts > 0
+    return [
+        float(counts.sum() / (present.sum() * count)) if count else 0.0 for count in counts.tolist()
+    ]
+
+
+def _tokenise(
+    rows: Rows, tokenizer: "PreTrainedTokenizerBase", config: DataConfig, task: Task
+) -> Split:
     import datasets
 
-    columns, token_counts = encode(rows.texts, tokenizer, config.max_length)
-    columns["labels"] = rows.labels.tolist()
+    columns, token_counts = task.encode(rows.inputs, rows.labels, tokenizer, config.max_length)
+    if rows.name == "train":
+        columns = task.pack(columns, config.max_length)
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
     return Split(rows, datasets.Dataset.from_dict(columns), token_counts)

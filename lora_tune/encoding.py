@@ -8,31 +8,60 @@ import numpy as np
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-ENCODING_ROWS = 1000  # texts given to the tokenizer at once
+ENCODING_ROWS = 1000  # rows given to the tokenizer at once
+WORD_IDS = "word_ids"  # of each token, its word's number in its row; -1 for special tokens
 
 
 def encode(
-    texts: Sequence[str], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> tuple[dict[str, list[Any]], np.ndarray]:
-    """Tokenise texts in batches: truncated to max_length tokens, not padded.
+    """Tokenise rows in batches: truncated to max_length tokens, not padded.
+
+    Args:
+        inputs: texts, pairs of texts as {text, text_pair}, or lists of words.
 
     Returns:
-        The model's inputs, a list a text; and token counts before truncation, (texts,).
+        The model's inputs, and WORD_IDS for words, a list for each row; and token counts before
+        truncation, (rows,).
     """
     columns: dict[str, list[Any]] = {}
     counts: list[int] = []
-    added = tokenizer.num_special_tokens_to_add()
-    for start in range(0, len(texts), ENCODING_ROWS):
-        pieces = tokenizer(
-            list(texts[start : start + ENCODING_ROWS]),
-            truncation=True,
-            max_length=max_length,
-            return_overflowing_tokens=True,  # what truncation cut off comes as further pieces
-        )
-        owners = np.asarray(pieces.pop("overflow_to_sample_mapping"))
-        kept = np.flatnonzero(np.diff(owners, prepend=-1))  # the first piece of each text
-        content = np.array([len(ids) - added for ids in pieces["input_ids"]])
-        counts.extend(np.bincount(owners, weights=content).astype(int) + added)
+    for start in range(0, len(inputs), ENCODING_ROWS):
+        some = list(inputs[start : start + ENCODING_ROWS])
+        encode_some = _encode_pairs if isinstance(some[0], dict) else _encode_single
+        pieces, lengths = encode_some(some, tokenizer, max_length)
+        counts.extend(lengths)
         for name, values in pieces.items():
-            columns.setdefault(name, []).extend(values[i] for i in kept)
+            columns.setdefault(name, []).extend(values)
     return columns, np.array(counts)
+
+
+def _encode_single(
+    inputs: list[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[dict[str, list[Any]], Sequence[int]]:
+    words = isinstance(inputs[0], list)
+    pieces = tokenizer(
+        inputs,
+        is_split_into_words=words,
+        truncation=True,
+        max_length=max_length,
+        return_overflowing_tokens=True,  # what truncation cut off comes as further pieces
+    )
+    added = tokenizer.num_special_tokens_to_add()
+    owners = np.asarray(pieces.pop("overflow_to_sample_mapping"))
+    kept = np.flatnonzero(np.diff(owners, prepend=-1))  # the first piece of each row
+    content = np.array([len(ids) - added for ids in pieces["input_ids"]])
+    columns = {name: [values[i] for i in kept] for name, values in pieces.items()}
+    if words:
+        found = (pieces.word_ids(i) for i in kept)
+        columns[WORD_IDS] = [[-1 if word is None else word for word in ids] for ids in found]
+    return columns, np.bincount(owners, weights=content).astype(int) + added
+
+
+def _encode_pairs(
+    inputs: list[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
+) -> tuple[dict[str, list[Any]], Sequence[int]]:
+    first, second = ([pair[name] for pair in inputs] for name in ("text", "text_pair"))
+    lengths = [len(ids) for ids in tokenizer(first, second)["input_ids"]]
+    # Of a pair that is too long, the longer text is cut first.
+    return dict(tokenizer(first, second, truncation=True, max_length=max_length)), lengths

@@ -1,4 +1,4 @@
-"""A model's answers on rows: logits in the order of the rows, and their metrics."""
+"""A model's answers on rows, in the order of the rows, and how good they are."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_tune.batching import batches_by_length, model_inputs
-from lora_tune.data import Split
 from lora_tune.metrics import softmax
-from lora_tune.tasks import SequenceClassification
+from lora_tune.rows import Split
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
+    import torch
     from torch.nn import Module
 
 
@@ -23,8 +24,14 @@ BATCH_SIZE = 32  # rows; of like length, so that little is padded
 class Evaluation:
     """What a model answered on one split, and how well."""
 
-    logits: np.ndarray  # (rows, classes)
+    answers: list[np.ndarray]  # of each row, (answers, numbers); the task says what they are
     metrics: dict[str, float]
+    counts: np.ndarray  # (rows, counts), what each row adds to the task's measure
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """Class logits, (rows, classes), where each row has one answer."""
+        return np.concatenate(self.answers)
 
     @cached_property
     def probabilities(self) -> np.ndarray:
@@ -37,30 +44,38 @@ class Evaluation:
         return self.logits.argmax(axis=1)
 
 
+def judge_answers(answers: Sequence[np.ndarray], split: Split, task: Task) -> Evaluation:
+    """Score a model's answers to a split's rows, one array (answers, numbers) for each."""
+    counts = task.count(answers, split)
+    metrics = {task.measure.name: float(task.measure.of(counts.sum(axis=0)))}
+    return Evaluation(list(answers), metrics | task.score(answers, split), counts)
+
+
 def evaluate_model(
     model: "Module",
     split: Split,
     *,
-    task: SequenceClassification,
+    task: Task,
     collate: Callable[..., Any],
     title: str,
     batch_size: int = BATCH_SIZE,
 ) -> Evaluation:
     """Run a model over a split and score it; the model's training mode is left as it was."""
-    logits = predict_logits(
-        model, split.encoded[:], collate=collate, batch_size=batch_size, title=title
+    answers = answer_rows(
+        model, split.encoded[:], task=task, collate=collate, batch_size=batch_size, title=title
     )
-    return Evaluation(logits, task.score(logits, split.rows.labels))
+    return judge_answers(answers, split, task)
 
 
-def predict_logits(
+def answer_rows(
     model: "Module",
     columns: Mapping[str, Sequence[Any]],
     *,
+    task: Task,
     collate: Callable[..., Any],
     title: str,
     batch_size: int = BATCH_SIZE,
-) -> np.ndarray:
+) -> list[np.ndarray]:
     """Run a model over encoded rows, batched by length.
 
     Args:
@@ -68,15 +83,15 @@ def predict_logits(
         title: of the progress bar; empty for none.
 
     Returns:
-        Logits in fp32, (rows, classes), in the order of the rows.
+        What the task reads from the outputs, in fp32, (answers, numbers) for each row in order.
     """
-    order, logits = [], []
-    for batch, _, outputs in run_rows(
+    order, answers = [], []
+    for batch, _, labels, outputs in run_rows(
         model, columns, collate=collate, title=title, batch_size=batch_size
     ):
         order.append(batch)
-        logits.append(outputs.logits.float().cpu().numpy())
-    return in_order(order, logits)
+        answers.extend(task.read(outputs.logits.float(), labels))
+    return [answers[i] for i in np.argsort(np.concatenate(order))]
 
 
 def run_rows(
@@ -86,11 +101,12 @@ def run_rows(
     collate: Callable[..., Any],
     title: str,
     batch_size: int = BATCH_SIZE,
-) -> Iterator[tuple[np.ndarray, Mapping[str, Any], Any]]:
+) -> Iterator[tuple[np.ndarray, Mapping[str, Any], "torch.Tensor | None", Any]]:
     """Run a model over encoded rows, the longest first; its training mode is left as it was.
 
     Yields:
-        Row numbers, the model's inputs and its outputs, for each batch.
+        Row numbers, the model's inputs, the labels that came with them, and its outputs, for each
+        batch.
     """
     import torch
     from tqdm import tqdm
@@ -104,10 +120,10 @@ def run_rows(
         with tqdm(total=len(rows), desc=title, unit="row", disable=hidden, leave=False) as bar:
             for batch in batches_by_length([len(row["input_ids"]) for row in rows], batch_size):
                 inputs = collate([rows[i] for i in batch]).to(device)
-                inputs.pop("labels", None)
+                labels = inputs.pop("labels", None)
                 with torch.inference_mode():
                     outputs = model(**inputs)
-                yield batch, inputs, outputs
+                yield batch, inputs, labels, outputs
                 bar.update(len(batch))
     finally:
         model.train(was_training)

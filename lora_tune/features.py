@@ -31,7 +31,7 @@ def read_features(
     batches, logits = [], []
     pooled: dict[str, list[np.ndarray]] = {}
     try:
-        for batch, inputs, outputs in run_rows(model, columns, collate=collate, title=title):
+        for batch, inputs, _, outputs in run_rows(model, columns, collate=collate, title=title):
             batches.append(batch)
             logits.append(outputs.logits.float().cpu().numpy())
             for name, features in _pool(states.pop(), inputs["attention_mask"]).items():

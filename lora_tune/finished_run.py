@@ -29,9 +29,9 @@ class FinishedRun:
         """What a rung scored; None where the run has no such rung."""
         return next((s for s in self.comparison["rungs"] if s["rung"] == rung), None)
 
-    def right(self, rung: str) -> np.ndarray:
-        """Whether a rung is right on each test row, (rows,)."""
-        return np.array([row["rungs"][rung] == row["label"] for row in self.predictions])
+    def counts(self, rung: str) -> np.ndarray:
+        """What a rung's answer to each test row adds to the task's measure, (rows, counts)."""
+        return np.array([row["counts"][rung] for row in self.predictions])
 
 
 def read_run(folder: Path) -> FinishedRun:

@@ -1,16 +1,17 @@
 """The rungs that cost next to nothing: what a LoRA adapter has to clear to have been worth it."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.data import Data
-from lora_tune.evaluation import Evaluation
+from lora_tune.evaluation import Evaluation, evaluate_model, judge_answers
 from lora_tune.features import read_features
-from lora_tune.tasks import SequenceClassification
+from lora_tune.linear import Linear
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,8 +23,6 @@ HEAD_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SPACELESS = r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 TERM = rf"[{SPACELESS}]|[^\W{SPACELESS}]{{2,}}"
 MOST_WEIGHTS = 4_000_000  # of words alone; the rarest terms of more are left out
-MOST_ITERATIONS = 2000  # of a logistic regression's solver
-LEAST = 1e-12  # a probability's floor, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,18 @@ class Rung:
 
 
 def cheap_rungs(
-    model: "PreTrainedModel",
-    data: Data,
-    task: SequenceClassification,
-    *,
-    collate: Callable[..., Any],
+    model: "PreTrainedModel", data: Data, task: Task, *, collate: Callable[..., Any]
 ) -> list[Rung]:
-    """Climb all that needs no training of the model: majority, words, base and head alone."""
-    logits, test = read_features(model, data.test.encoded[:], collate=collate, title="base")
+    """Climb all that needs no training of the model.
+
+    Returns:
+        The base as it is; before it, where a linear model can answer, what needs no look at the
+        row, and words alone, and after it the head alone; else what the task answers by itself.
+    """
+    if task.linear is None:
+        base = evaluate_model(model, data.test, task=task, collate=collate, title="base")
+        return [*_answer_without_model(data, task), Rung("base", base, 0, 0.0)]
+    answers, test = read_features(model, data.test.encoded[:], collate=collate, title="base")
     start = time.perf_counter()
     features = {"test": test}
     for name in ("train", "validation"):
@@ -53,27 +56,33 @@ def cheap_rungs(
         _, features[name] = read_features(model, columns, collate=collate, title=f"base, {name}")
     seconds = time.perf_counter() - start
     pooled = {way: {split: features[split][way] for split in features} for way in test}
-    base = Evaluation(logits, task.score(logits, data.test.rows.labels))
     return [
-        majority_rung(data, task),
+        idle_rung(data, task),
         words_rung(data, task),
-        Rung("base", base, 0, 0.0),
+        Rung("base", judge_answers(list(answers[:, None]), data.test, task), 0, 0.0),
         head_rung(pooled, data, task, feature_seconds=seconds),
     ]
 
 
-def majority_rung(data: Data, task: SequenceClassification) -> Rung:
-    """Answer every row with train's commonest class, as likely as it is there."""
+def _answer_without_model(data: Data, task: Task) -> Iterator[Rung]:
     start = time.perf_counter()
-    counts = np.bincount(data.train.rows.labels, minlength=len(data.labels))
-    shares = np.tile(counts / counts.sum(), (len(data.test.rows.texts), 1))
-    evaluation = _evaluate(shares, data.test.rows.labels, task)
-    note = f"always {data.labels[counts.argmax()]}"
-    return Rung("majority", evaluation, 0, time.perf_counter() - start, note)
+    for name, rival in task.answer_without_model(data.train, data.test).items():
+        evaluation = judge_answers(rival.answers, data.test, task)
+        yield Rung(name, evaluation, rival.size, time.perf_counter() - start, rival.note)
 
 
-def words_rung(data: Data, task: SequenceClassification) -> Rung:
-    """Fit a logistic regression to the TF-IDF of one- and two-word terms: no model at all."""
+def idle_rung(data: Data, task: Task) -> Rung:
+    """Answer every row alike, with what train tells of its labels."""
+    start = time.perf_counter()
+    assert task.linear is not None
+    idle = task.linear.idle(data.train.rows.labels, data.labels)
+    answers = [idle.answer[None] for _ in data.test.rows.texts]
+    evaluation = judge_answers(answers, data.test, task)
+    return Rung(idle.rung, evaluation, 0, time.perf_counter() - start, idle.note)
+
+
+def words_rung(data: Data, task: Task) -> Rung:
+    """Fit a linear model to the TF-IDF of one- and two-word terms: no language model at all."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     start = time.perf_counter()
@@ -91,7 +100,7 @@ def words_rung(data: Data, task: SequenceClassification) -> Rung:
         except ValueError:  # no term is left
             continue
     else:
-        evaluation = majority_rung(data, task).evaluation
+        evaluation = idle_rung(data, task).evaluation
         return Rung("words", evaluation, 0, time.perf_counter() - start, "no words in train")
     inputs = {
         "train": train,
@@ -106,11 +115,11 @@ def words_rung(data: Data, task: SequenceClassification) -> Rung:
 def head_rung(
     pooled: Mapping[str, Mapping[str, np.ndarray]],
     data: Data,
-    task: SequenceClassification,
+    task: Task,
     *,
     feature_seconds: float,
 ) -> Rung:
-    """Fit a logistic regression to the frozen model's pooled features: a head alone.
+    """Fit a linear model to the frozen model's pooled features: a head alone.
 
     Args:
         pooled: way of pooling -> split -> features, (rows, width).
@@ -134,7 +143,7 @@ def _fit_best(
     inputs: Mapping[str, Mapping[str, Any]],
     strengths: Iterable[float],
     data: Data,
-    task: SequenceClassification,
+    task: Task,
     *,
     title: str,
 ) -> _Fitted:
@@ -143,23 +152,25 @@ def _fit_best(
     Args:
         inputs: what they are called -> split -> (rows, width).
     """
-    from sklearn.linear_model import LogisticRegression
     from tqdm import tqdm
 
-    best: tuple[tuple[float, float], str, Any] | None = None
+    assert task.linear is not None
+    best: tuple[tuple[float, float], str, Linear, Any] | None = None
     candidates = [(name, strength) for name in inputs for strength in strengths]
     for name, strength in tqdm(candidates, desc=title, unit="fit", disable=None, leave=False):
-        model = LogisticRegression(C=strength, max_iter=MOST_ITERATIONS)
-        model.fit(inputs[name]["train"], data.train.rows.labels)
-        shares = _answer(model, inputs[name]["validation"], data)
-        metrics = _evaluate(shares, data.validation.rows.labels, task).metrics
-        score = (metrics[task.metric], -metrics["loss"])
+        model = task.linear.fit(
+            inputs[name]["train"], data.train.rows.labels, data.labels, strength
+        )
+        answers = list(model.answer(inputs[name]["validation"])[:, None])
+        metrics = judge_answers(answers, data.validation, task).metrics
+        sign = -1 if task.measure.lower_is_better else 1
+        score = (sign * metrics[task.measure.name], -metrics["loss"])
         if best is None or score > best[0]:
-            best = (score, f"{name}, C={strength:g}", (model, inputs[name]["test"]))
+            best = (score, f"{name}, C={strength:g}", model, inputs[name]["test"])
     assert best is not None
-    _, note, (model, test) = best
-    evaluation = _evaluate(_answer(model, test, data), data.test.rows.labels, task)
-    return _Fitted(evaluation, model.coef_.size + model.intercept_.size, note)
+    _, note, model, test = best
+    evaluation = judge_answers(list(model.answer(test)[:, None]), data.test, task)
+    return _Fitted(evaluation, model.size, note)
 
 
 def _standardise(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -167,15 +178,3 @@ def _standardise(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     scale = StandardScaler().fit(features["train"])
     return {split: scale.transform(values) for split, values in features.items()}
-
-
-def _answer(model: Any, inputs: Any, data: Data) -> np.ndarray:
-    """Probabilities of all classes, (rows, classes), 0 for those that train does not hold."""
-    shares = np.zeros((inputs.shape[0], len(data.labels)))
-    shares[:, model.classes_] = model.predict_proba(inputs)
-    return shares
-
-
-def _evaluate(shares: np.ndarray, labels: np.ndarray, task: SequenceClassification) -> Evaluation:
-    logits = np.log(np.maximum(shares, LEAST))
-    return Evaluation(logits, task.score(logits, labels))

@@ -13,17 +13,17 @@ from lora_tune.artifact import Artifact, find_adapter
 from lora_tune.assessment import find_rows, read_recipe
 from lora_tune.batching import make_collator
 from lora_tune.card import write_merged_card
-from lora_tune.classifier import load_adapter_base
 from lora_tune.combining import combine_adapters
-from lora_tune.data import Split
 from lora_tune.environment import find_device, quiet_loading, seed_everything
 from lora_tune.errors import ArtifactError
-from lora_tune.evaluation import predict_logits
+from lora_tune.evaluation import answer_rows, judge_answers
 from lora_tune.manifest import CARD_FILE
 from lora_tune.model import dequantize_into
+from lora_tune.predictor import load_adapter_base
 from lora_tune.publishing import open_to_others, publishing, resolve_output
 from lora_tune.redaction import redact
-from lora_tune.tasks import SequenceClassification, find_task
+from lora_tune.rows import Split
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PARITY_FILE = "parity.json"
 LINEAR, DENSITY = "linear", 0.5  # where several adapters are combined and nothing is said
 # What rounding may do. A merge that lost a head or a factor is far beyond.
-MOST_FLIPPED = 0.01  # of the rows
+MOST_FLIPPED = 0.01  # of the predictions
 LARGEST_DIFFERENCE = 1.0  # of a logit
 
 
@@ -48,6 +48,7 @@ class Parity:
     dtype: str
     rows: int
     largest_logit_difference: float
+    predictions: int  # one for each row, or several
     flipped_predictions: int
     metric: str
     unmerged: float
@@ -57,7 +58,7 @@ class Parity:
     def is_close(self) -> bool:
         """Whether rounding alone may have made the difference."""
         return (
-            self.flipped_predictions <= MOST_FLIPPED * self.rows
+            self.flipped_predictions <= MOST_FLIPPED * self.predictions
             and self.largest_logit_difference <= LARGEST_DIFFERENCE
         )
 
@@ -133,11 +134,11 @@ def merge_adapters(
     shares = _share_out(weights, len(artifacts))
     blend = Blend(artifacts, shares, combination, DENSITY if density is None else density)
     manifest = blend.first.manifest
-    task = find_task(manifest.task)
+    task = blend.first.task
     rows, _ = find_rows(blend.first, read_recipe(blend.first, data), data)
     model, tokenizer, _ = load_adapter_base(blend.first, base)
     adapted = blend.attach(model)
-    unmerged = _answer(adapted, tokenizer, rows, title="unmerged")
+    unmerged = _answer(adapted, tokenizer, rows, task, title="unmerged")
     if manifest.base.quantization is not None:
         # PEFT would merge into 4 or 8 bits and round the adapter away: merge into what they mean.
         model, _, _ = load_adapter_base(blend.first, base, quantized=False)
@@ -145,7 +146,7 @@ def merge_adapters(
         adapted = blend.attach(model)
     with publishing(final) as draft:
         merged_model = _write_model(merge_adapter(adapted), tokenizer, draft, dtype, task)
-        merged = _answer(merged_model, tokenizer, rows, title="merged")
+        merged = _answer(merged_model, tokenizer, rows, task, title="merged")
         several = len(artifacts) > 1
         parity = Parity(
             adapters=[artifact.name for artifact in artifacts],
@@ -154,11 +155,18 @@ def merge_adapters(
             base_quantization=manifest.base.quantization,
             dtype=dtype,
             rows=len(rows.rows.texts),
-            largest_logit_difference=float(np.abs(merged - unmerged).max()),
-            flipped_predictions=int((merged.argmax(1) != unmerged.argmax(1)).sum()),
-            metric=task.metric,
-            unmerged=task.score(unmerged, rows.rows.labels)[task.metric],
-            merged=task.score(merged, rows.rows.labels)[task.metric],
+            largest_logit_difference=max(
+                float(np.abs(one - other).max())
+                for one, other in zip(merged, unmerged, strict=True)
+            ),
+            predictions=sum(map(len, merged)),
+            flipped_predictions=sum(
+                int((task.decide(one) != task.decide(other)).sum())
+                for one, other in zip(merged, unmerged, strict=True)
+            ),
+            metric=task.measure.name,
+            unmerged=judge_answers(unmerged, rows, task).metrics[task.measure.name],
+            merged=judge_answers(merged, rows, task).metrics[task.measure.name],
         )
         show(parity)
         if not parity.is_close and not force:
@@ -181,7 +189,7 @@ def _write_model(
     tokenizer: "PreTrainedTokenizerBase",
     folder: Path,
     dtype: str,
-    task: SequenceClassification,
+    task: Task,
 ) -> "PreTrainedModel":
     """Write a merged model, and load it again as anyone would."""
     import torch
@@ -239,6 +247,7 @@ def _tokenizer_hashes(artifact: Artifact) -> list[str]:
 
 
 def _answer(
-    model: "Module", tokenizer: "PreTrainedTokenizerBase", rows: Split, *, title: str
-) -> np.ndarray:
-    return predict_logits(model, rows.encoded[:], collate=make_collator(tokenizer), title=title)
+    model: "Module", tokenizer: "PreTrainedTokenizerBase", rows: Split, task: Task, *, title: str
+) -> list[np.ndarray]:
+    collate = make_collator(tokenizer, task)
+    return answer_rows(model, rows.encoded[:], task=task, collate=collate, title=title)

@@ -8,7 +8,7 @@ from lora_tune.base import CONFIG_FILE, Base
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
 from lora_tune.recipe import DataConfig, ModelConfig
-from lora_tune.tasks import SequenceClassification
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,7 +85,7 @@ def load_model(
     base: Base,
     config: ModelConfig,
     *,
-    task: SequenceClassification,
+    task: Task,
     labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase",
 ) -> tuple["PreTrainedModel", list[str], bool]:
@@ -104,7 +104,8 @@ def load_model(
     auto_class = getattr(transformers, task.auto_class)
     model_config = _configure(base, config, labels, tokenizer)
     with torch.device("meta"):
-        head = head_modules(auto_class.from_config(model_config))
+        on_top = head_modules(auto_class.from_config(model_config))
+    head = list(on_top) if task.has_head else []
     try:
         with quiet_loading():  # what is fresh is told by the caller
             model, info = auto_class.from_pretrained(
@@ -115,7 +116,7 @@ def load_model(
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # of a head for other labels
-                quantization_config=_quantization(config, head),
+                quantization_config=_quantization(config, on_top),
             )
     except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
         raise ModelError(f"{base.name}: its weights do not load: {first_line(error)}") from None
@@ -137,9 +138,22 @@ def load_model(
         if ".pooler." not in key:
             raise ModelError(f"{base.name}: its weights lack {key}, which {CONFIG_FILE} asks for")
         head.append(module)
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-        model.resize_token_embeddings(len(tokenizer))
-    return model, head, fresh.issuperset(head[:1])
+    _add_tokens(model, len(tokenizer))
+    return model, head, bool(head) and fresh.issuperset(head[:1])
+
+
+def _add_tokens(model: "PreTrainedModel", tokens: int) -> None:
+    """Give new tokens rows of their own, each the mean of all others', so the same every time."""
+    import torch
+
+    known = model.get_input_embeddings().weight.shape[0]
+    if tokens <= known:
+        return
+    model.resize_token_embeddings(tokens, mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            if layer is not None:
+                layer.weight[known:] = layer.weight[:known].mean(dim=0)
 
 
 def dequantize_into(model: "PreTrainedModel", quantized: "PreTrainedModel") -> None:
@@ -169,7 +183,7 @@ def build_meta_model(
     base: Base,
     config: ModelConfig,
     *,
-    task: SequenceClassification,
+    task: Task,
     labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> tuple["PreTrainedModel", list[str]]:
@@ -179,7 +193,7 @@ def build_meta_model(
         tokenizer: tells of added tokens; None where there are none.
 
     Returns:
-        The model, and the names of its head's modules.
+        The model, and the names of the modules on top of its trunk.
     """
     import torch
     import transformers
@@ -233,8 +247,9 @@ def _configure(
     tokenizer: "PreTrainedTokenizerBase | None",
 ) -> "PreTrainedConfig":
     model_config = load_config(base)
-    model_config.id2label = dict(enumerate(labels))
-    model_config.label2id = {label: number for number, label in enumerate(labels)}
+    if labels:
+        model_config.id2label = dict(enumerate(labels))
+        model_config.label2id = {label: number for number, label in enumerate(labels)}
     if tokenizer is not None:
         model_config.pad_token_id = tokenizer.pad_token_id
     if config.dropout is not None:

@@ -21,7 +21,7 @@ def judge_losses(
     best_step: int | None,
     *,
     metric: str,
-    idle_loss: float,
+    idle_loss: float | None,
 ) -> Overfitting:
     """Judge a history.
 
@@ -29,7 +29,7 @@ def judge_losses(
         evaluations: epoch, step, train_loss and validation_loss of each.
         best_step: whose weights were kept; None for the last.
         metric: that chose it.
-        idle_loss: of answering every row by the classes' shares in train.
+        idle_loss: of answering every row by the classes' shares in train; None: without classes.
     """
     if not evaluations:
         return Overfitting(None, None, None)
@@ -39,7 +39,7 @@ def judge_losses(
     rose = last["validation_loss"] > (1 + RISE) * best["validation_loss"]
     fell = "train_loss" in last and last["train_loss"] < best.get("train_loss", float("-inf"))
     warning = None
-    if best["validation_loss"] > (1 - LEAST_FALL) * idle_loss:
+    if idle_loss is not None and best["validation_loss"] > (1 - LEAST_FALL) * idle_loss:
         warning = (
             f"Hardly learnt: the lowest validation loss, {best['validation_loss']:.3f} at epoch "
             f"{best['epoch']:g}, is no better than that of the classes' shares alone, "

@@ -29,7 +29,7 @@ Interval = tuple[float, float]
 def ladder_picture(
     titles: Sequence[str],
     values: Sequence[float],
-    intervals: Sequence[Interval],
+    intervals: Sequence[Interval | None],
     *,
     metric: str,
     highlighted: int | None,
@@ -40,8 +40,10 @@ def ladder_picture(
         highlighted: the number of the one that stands out; None for none.
     """
 
+    ends = [interval or (value, value) for value, interval in zip(values, intervals, strict=True)]
+
     def draw(axes: "Axes") -> None:
-        for place, (value, (low, high)) in enumerate(zip(values, intervals, strict=True)):
+        for place, (value, (low, high)) in enumerate(zip(values, ends, strict=True)):
             colour = LORA if place == highlighted else OTHER
             axes.plot([low, high], [place, place], color=colour, linewidth=3, alpha=0.6)
             axes.plot([value], [place], "o", color=colour, markersize=7)
@@ -59,7 +61,7 @@ def ladder_picture(
 
     told = ", ".join(
         f"{title} {value:.3f} ({low:.3f} to {high:.3f})"
-        for title, value, (low, high) in zip(titles, values, intervals, strict=True)
+        for title, value, (low, high) in zip(titles, values, ends, strict=True)
     )
     height = 0.9 + 0.42 * len(titles)
     return draw_picture(draw, f"{metric} with 95% interval: {told}.", height=height)

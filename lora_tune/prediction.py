@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from lora_tune.choices import INPUT_FORMATS, OUTPUT_FORMATS
-from lora_tune.classifier import Classifier, Prediction
-from lora_tune.data import text_fault
 from lora_tune.errors import DataError, first_line
+from lora_tune.predictor import Predictor
 from lora_tune.sources import read_file
 from lora_tune.suggestions import did_you_mean
+from lora_tune.tasks import Answer
+from lora_tune.texts import text_fault
 
 STREAM = "-"  # standard input or output
-WINDOW_ROWS = 1024  # classified together, batched by length; then written
+WINDOW_ROWS = 1024  # answered together, batched by length; then written
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 SHOWN_FAULTS = 20
 LONGEST_CELL = 2**31 - 1  # characters; the module's own limit of 2**17 is less than a long text
@@ -35,7 +36,7 @@ class InputRow:
     fault: str | None = None
 
 
-WriteRow = Callable[[InputRow, Prediction | None], None]
+WriteRow = Callable[[InputRow, Answer | None], None]
 
 
 def make_rows(texts: Sequence[str]) -> list[InputRow]:
@@ -80,8 +81,8 @@ def read_rows(source: str, column: str, form: str | None = None) -> list[InputRo
     return rows
 
 
-def predict_rows(classifier: Classifier, rows: Sequence[InputRow], write: WriteRow) -> None:
-    """Classify rows, and hand each on with its prediction, in order and as soon as can be.
+def predict_rows(predictor: Predictor, rows: Sequence[InputRow], write: WriteRow) -> None:
+    """Answer rows, and hand each on with its prediction, in order and as soon as can be.
 
     Args:
         write: takes every row; its prediction is None where the row is bad.
@@ -91,7 +92,7 @@ def predict_rows(classifier: Classifier, rows: Sequence[InputRow], write: WriteR
     with tqdm(total=len(rows), desc="predict", unit="row", disable=None, leave=False) as bar:
         for start in range(0, len(rows), WINDOW_ROWS):
             window = rows[start : start + WINDOW_ROWS]
-            predictions = iter(classifier.predict([r.text for r in window if r.fault is None]))
+            predictions = iter(predictor.predict([r.text for r in window if r.fault is None]))
             for row in window:
                 write(row, next(predictions) if row.fault is None else None)
             bar.update(len(window))
@@ -105,7 +106,7 @@ def describe_faults(source: str, rows: Sequence[InputRow]) -> str:
     lines = [f"{source}: row {r.number} (rows count from 0): {r.fault}" for r in bad[:SHOWN_FAULTS]]
     if len(bad) > SHOWN_FAULTS:
         lines.append(f"... and {len(bad) - SHOWN_FAULTS} more")
-    lines.append(f"{len(bad)} of {len(rows)} rows were not classified; their label is left empty")
+    lines.append(f"{len(bad)} of {len(rows)} rows were not answered; their columns are left empty")
     return "\n".join(lines)
 
 
@@ -130,15 +131,13 @@ def check_output(output: str, source: str | None) -> None:
 
 
 @contextmanager
-def writing_rows(
-    output: str, rows: Sequence[InputRow], labels: Sequence[str]
-) -> Iterator[WriteRow]:
+def writing_rows(output: str, rows: Sequence[InputRow], names: Sequence[str]) -> Iterator[WriteRow]:
     """Open a csv or jsonl file, or standard output as jsonl, for rows and their predictions.
 
     Args:
         rows: all that will be written; their columns are kept.
+        names: of the columns of an answer.
     """
-    names = ["label", *(f"p_{label}" for label in labels)]
     kept: dict[str, str] = {}
     for name in {name: None for row in rows for name in row.columns}:
         kept[name] = name
@@ -149,18 +148,22 @@ def writing_rows(
         if output.endswith(".csv"):
             table.writeheader()
 
-        def write(row: InputRow, prediction: Prediction | None) -> None:
+        def write(row: InputRow, answer: Answer | None) -> None:
             cells: dict[str, Any] = {kept[name]: cell for name, cell in row.columns.items()}
             cells |= dict.fromkeys(names)
-            if prediction is not None:
-                answer = (prediction.label, *prediction.probabilities.values())
-                cells |= zip(names, answer, strict=True)
+            if answer is not None:
+                cells |= answer.cells()
             if output.endswith(".csv"):
-                table.writerow(cells)
+                table.writerow({name: _flat(cell) for name, cell in cells.items()})
             else:
                 file.write(json.dumps(cells, ensure_ascii=False, default=str) + "\n")
 
         yield write
+
+
+def _flat(cell: Any) -> Any:
+    """A cell of a csv file; what is no single value, as JSON."""
+    return json.dumps(cell, ensure_ascii=False) if isinstance(cell, (list, dict)) else cell
 
 
 def _read_jsonl(file: IO[str], column: str) -> Iterator[InputRow]:

@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass, field
+from string import Formatter
 from typing import Any, Literal
 
 from lora_tune.lora import Faults, LoraConfig
@@ -30,6 +31,19 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "early_stopping_patience": None,  # evaluations without improvement; null: no early stopping
     "early_stopping_threshold": 0.0,
     "report_to": "none",
+}
+
+# Keys below `data` that mean something to some tasks alone.
+OWN_KEYS = {
+    "text_pair": (
+        "sequence_classification",
+        "multi_label_classification",
+        "sequence_regression",
+    ),
+    "class_weights": ("sequence_classification",),
+    "threshold": ("multi_label_classification",),
+    "prompt": ("causal_lm",),
+    "completion": ("causal_lm",),
 }
 
 
@@ -84,8 +98,13 @@ class DataConfig:
     subset: str | None = None  # of a Hub dataset that has several
     revision: str | None = None  # Hub branch, tag or commit
     text: str = "text"  # column names
+    text_pair: str | None = None  # of a second text, where the task is about two
     label: str = "label"
+    prompt: str | None = None  # of a completion, such as "Question: {question}"; {} name columns
+    completion: str | None = None  # to learn, such as "{answer}"; null: the text itself
     labels: list[str] | None = None  # names in the order of their numbers; null: found in train
+    class_weights: Any = None  # of the training loss: balanced, or a number for each label
+    threshold: float | None = None  # of a label's probability, where rows bear several; null: 0.5
     train: SplitConfig = field(default_factory=SplitConfig)
     validation: SplitConfig = field(default_factory=lambda: SplitConfig(fraction=0.1))
     test: SplitConfig = field(default_factory=SplitConfig)
@@ -107,10 +126,35 @@ class DataConfig:
             yield "seed", f"must be at least 0 and below 2**32, got {self.seed}"
         if self.max_length < 8:
             yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
+        for key in ("prompt", "completion"):
+            try:
+                list(Formatter().parse(getattr(self, key) or ""))
+            except ValueError as error:
+                yield key, f"found {getattr(self, key)!r}: {error}; a brace itself is written twice"
+        if self.prompt is not None and self.completion is None:
+            yield "prompt", "goes with data.completion, such as '{answer}'"
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            yield "threshold", f"must be above 0 and below 1, got {self.threshold}"
+        if self.class_weights not in (None, "balanced"):
+            yield from self._weight_faults()
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             yield "labels", f"must not repeat a name, got {self.labels}"
         if self.labels is not None and len(self.labels) < 2:
             yield "labels", f"must name at least 2 classes, got {self.labels}"
+
+    def _weight_faults(self) -> Faults:
+        weights = self.class_weights
+        numbers = isinstance(weights, list) and all(
+            isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w < float("inf")
+            for w in weights
+        )
+        if not numbers or not any(weights):
+            yield (
+                "class_weights",
+                f"found {weights!r}, expected balanced or a number for each label",
+            )
+        elif self.labels is None or len(weights) != len(self.labels):
+            yield "class_weights", f"found {len(weights)} numbers, expected one for each of labels"
 
 
 @dataclass(frozen=True)
@@ -152,6 +196,9 @@ class Sections:
         for name in ("model", "data", "lora", "ladder"):
             for key, message in getattr(self, name).faults():
                 yield f"{name}.{key}", message
+        for key, tasks in OWN_KEYS.items():
+            if getattr(self.data, key) is not None and self.task not in tasks:
+                yield f"data.{key}", f"is for task: {' or '.join(tasks)}, found task: {self.task}"
         for key in ("learning_rate", "num_train_epochs"):
             if self.training[key] <= 0:
                 yield f"training.{key}", f"must be above 0, got {self.training[key]}"

@@ -126,8 +126,12 @@ def recall_recipe(
     """
     whole = yaml.safe_load(text)
     sections = {
+        "task": whole["task"],
         "model": {"name": base},
-        "data": whole["data"] | ({"source": source} if source else {}) | {"labels": list(labels)},
+        "data": whole["data"]
+        | ({"source": source} if source else {})
+        # Where there is none, or the column's own, it need not be said.
+        | {"labels": list(labels) if len(labels) > 1 else None},
         "training": {"seed": whole["training"]["seed"]},
         "seeds": whole.get("seeds"),
     }

@@ -1,6 +1,6 @@
 """The reload gate: a fresh process loads what was saved, and must answer as the trained model did.
 
-Run as a module, this is that process: texts come as JSON, logits and tensors go back as JSON.
+Run as a module, this is that process: inputs come as JSON, answers and tensors go back as JSON.
 """
 
 import json
@@ -10,14 +10,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lora_tune.adapter import adapter_tensors
-from lora_tune.classifier import Classifier, load_adapter
 from lora_tune.environment import keep_freed_memory, quiet_libraries
 from lora_tune.errors import ArtifactError, LoraTuneError
 from lora_tune.manifest import TensorRecord, record_tensors
+from lora_tune.predictor import Predictor, load_adapter
 
 ROWS = 64  # of the test rows, evenly spread
 # The same rows in the same batches: only the order of additions may differ, between threads.
@@ -28,8 +29,8 @@ TOLERANCE = 1e-4  # of a logit, or of the largest logit where that is above 1
 class Answers:
     """What a model answers, and the tensors that it was trained in."""
 
-    texts: list[str]
-    logits: np.ndarray  # (texts, classes)
+    inputs: list[Any]  # of the task
+    answers: list[np.ndarray]  # (answers, numbers) of each
     tensors: dict[str, TensorRecord]
 
 
@@ -41,12 +42,12 @@ class ReloadCheck:
     largest_logit_difference: float
 
 
-def record_answers(classifier: Classifier, texts: Sequence[str]) -> Answers:
-    """Keep a trained model's answers to some of the texts, spread evenly."""
-    places = np.linspace(0, len(texts) - 1, min(len(texts), ROWS)).round().astype(int)
-    chosen = [texts[place] for place in places]
-    tensors = record_tensors(adapter_tensors(classifier.model))
-    return Answers(chosen, classifier.logits(chosen), tensors)
+def record_answers(predictor: Predictor, inputs: Sequence[Any]) -> Answers:
+    """Keep a trained model's answers to some of the inputs, spread evenly."""
+    places = np.linspace(0, len(inputs) - 1, min(len(inputs), ROWS)).round().astype(int)
+    chosen = [inputs[place] for place in places]
+    tensors = record_tensors(adapter_tensors(predictor.model))
+    return Answers(chosen, predictor.answer(chosen), tensors)
 
 
 def check_reload(folder: Path, trained: Answers) -> ReloadCheck:
@@ -60,7 +61,7 @@ def check_reload(folder: Path, trained: Answers) -> ReloadCheck:
     done = subprocess.run(
         # -P: what lies in the working directory is not imported.
         [sys.executable, "-P", "-m", "lora_tune.reload", str(folder)],
-        input=json.dumps(trained.texts),
+        input=json.dumps(trained.inputs),
         capture_output=True,
         text=True,
         # The base is at hand: nothing is fetched to check what was saved.
@@ -74,14 +75,15 @@ def check_reload(folder: Path, trained: Answers) -> ReloadCheck:
     fault = _compare_tensors(trained.tensors, loaded)
     if fault:
         raise ArtifactError(f"the saved adapter is not the trained one: {fault}")
-    logits = np.array(answer["logits"], dtype=np.float32)
-    difference = float(np.abs(logits - trained.logits).max())
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(trained.logits).max())):
+    answers = np.concatenate([np.array(row, dtype=np.float32) for row in answer["answers"]])
+    expected = np.concatenate(trained.answers)
+    difference = float(np.abs(answers - expected).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ArtifactError(
             f"the saved adapter answers otherwise in a fresh process: a logit differs by "
             f"{difference:.3g} though its tensors are those trained; its base or tokenizer differs"
         )
-    return ReloadCheck(len(trained.texts), difference)
+    return ReloadCheck(len(trained.inputs), difference)
 
 
 def _compare_tensors(
@@ -102,12 +104,13 @@ def main() -> int:
     keep_freed_memory()
     quiet_libraries()
     try:
-        classifier = load_adapter(Path(sys.argv[1]))
-        answers = record_answers(classifier, json.load(sys.stdin))
+        found = record_answers(load_adapter(Path(sys.argv[1])), json.load(sys.stdin))
     except LoraTuneError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    json.dump(asdict(answers) | {"logits": answers.logits.tolist()}, sys.stdout)
+    answers = [rows.tolist() for rows in found.answers]
+    tensors = {name: asdict(record) for name, record in found.tensors.items()}
+    json.dump({"answers": answers, "tensors": tensors}, sys.stdout)
     return 0
 
 

@@ -72,19 +72,16 @@ def render(template: str, **content: Any) -> str:
 
 def _draw(run: FinishedRun) -> dict[str, str]:
     """Draw every picture that the run has the numbers for."""
-    diagnosis, kept = run.comparison["diagnosis"], run.comparison["overfitting"]["kept_epoch"]
-    rungs, data = run.comparison["rungs"], run.data
+    compared, data = run.comparison, run.data
+    kept = compared["overfitting"]["kept_epoch"]
+    rungs = compared["rungs"]
     pictures = {
         "ladder": ladder_picture(
             [TITLES[rung["rung"]] for rung in rungs],
-            [rung["metrics"]["accuracy"] for rung in rungs],
+            [rung["metrics"][compared["metric"]] for rung in rungs],
             [rung["interval"] for rung in rungs],
-            metric="accuracy",
+            metric=compared["metric"].replace("_", " "),
             highlighted=len(rungs) - 1,
-        ),
-        "confusion": confusion_picture(diagnosis["confusion"], data["labels"]),
-        "reliability": reliability_picture(
-            diagnosis["reliability"], diagnosis["calibration_error"]
         ),
         "lengths": length_picture(
             data["token_count_edges"],
@@ -95,6 +92,18 @@ def _draw(run: FinishedRun) -> dict[str, str]:
     if run.evaluations and run.steps:
         pictures["losses"] = loss_picture(run.steps, run.evaluations, kept_epoch=kept)
         pictures["metrics"] = metric_picture(run.evaluations, kept_epoch=kept)
+    return pictures | (_draw_diagnosis(run) if "diagnosis" in compared else {})
+
+
+def _draw_diagnosis(run: FinishedRun) -> dict[str, str]:
+    """Draw where a classifier is right and wrong."""
+    diagnosis = run.comparison["diagnosis"]
+    pictures = {
+        "confusion": confusion_picture(diagnosis["confusion"], run.data["labels"]),
+        "reliability": reliability_picture(
+            diagnosis["reliability"], diagnosis["calibration_error"]
+        ),
+    }
     curves = {
         score["label"]: (score["roc"], score["auc"])
         for score in diagnosis["classes"]

@@ -15,7 +15,6 @@ from lora_tune.adapter import (
 from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.card import write_card
-from lora_tune.classifier import Classifier
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory
@@ -24,6 +23,7 @@ from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_tokenizer
 from lora_tune.overfitting import Overfitting, judge_losses
+from lora_tune.predictor import Predictor
 from lora_tune.recipe import Recipe
 from lora_tune.reload import Answers, check_reload, record_answers
 from lora_tune.report import write_report
@@ -87,7 +87,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
             loaded wherever that can be known then.
     """
     with drafting(recipe.name, output) as draft:
-        task = find_task(recipe.task)
+        task = find_task(recipe.task, threshold=recipe.data.threshold)
         training = recipe.training | {"seed": recipe.all_seeds[0]}
         arguments = make_arguments(training, task=task, checkpoints=draft.checkpoints)
         base = find_base(recipe.model)
@@ -95,7 +95,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
-        check_rows(recipe.lora, len(data.train.rows.texts))
+        check_rows(recipe.lora, len(data.train.encoded))
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)
@@ -118,6 +118,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
             recipe_text=recipe.text,
             comparison=trained.comparison,
             rungs=trained.rungs,
+            task=task,
             overfitting=trained.overfitting,
             modules=trained.modules,
             cost=trained.cost,
@@ -152,9 +153,9 @@ def _train(
     """Evaluate the base, train the adapter on it, evaluate again, save the adapter."""
     recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
     model, head, fresh_head = load_base_model(inputs, arguments.seed)
-    collate = make_collator(tokenizer)
+    collate = make_collator(tokenizer, task)
     cheap = cheap_rungs(model, data, task, collate=collate)
-    examples_before = Classifier(model, tokenizer, data.labels).predict(recipe.examples)
+    before = Predictor(model, tokenizer, task, data.labels).predict(recipe.examples)
 
     adapted, start = adapt_model(inputs, model, head, arguments.seed)
     trainable, total = count_parameters(adapted)
@@ -176,20 +177,21 @@ def _train(
         history.evaluations,
         history.best_step,
         metric=arguments.metric_for_best_model,
-        idle_loss=cheap[0].evaluation.metrics["loss"],
+        idle_loss=cheap[0].evaluation.metrics["loss"] if task.has_classes else None,
     )
     if overfitting.warning:
         show(overfitting.warning)
     after = evaluate_model(adapted, data.test, task=task, collate=collate, title="adapted")
     lora = Rung(LORA, after, trainable, history.train_seconds)
-    classifier = Classifier(adapted, tokenizer, data.labels)
-    examples = map(Example, recipe.examples, examples_before, classifier.predict(recipe.examples))
+    predictor = Predictor(adapted, tokenizer, task, data.labels)
+    told = zip(recipe.examples, before, predictor.predict(recipe.examples), strict=True)
+    examples = [Example(text, old.tell(), new.tell()) for text, old, new in told]
     rungs = [*cheap, *others, lora]
     comparison = compare(
         rungs,
-        data.test.rows.labels,
         task=task,
         fresh_head=fresh_head,
+        parts=task.break_down(after.answers, data.test),
         seeds={arguments.seed: lora, **seeds},
         warning=SELECTED_ON_TEST if data.selected_on_test else "",
         caveats=data.caveats + untouched,
@@ -217,5 +219,5 @@ def _train(
         recipe=recipe.text,
         data_fingerprint=data.fingerprint(),
     )
-    answers = record_answers(classifier, data.test.rows.texts)
-    return Trained(rungs, history, overfitting, modules, comparison, cost, list(examples), answers)
+    answers = record_answers(predictor, data.test.rows.inputs)
+    return Trained(rungs, history, overfitting, modules, comparison, cost, examples, answers)

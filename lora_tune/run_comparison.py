@@ -9,10 +9,12 @@ from pathlib import Path
 from lora_tune.comparison import LORA
 from lora_tune.errors import ArtifactError
 from lora_tune.finished_run import FinishedRun, read_run
-from lora_tune.pairs import Pair, compare_rows, describe_pair
+from lora_tune.metrics import Measure
+from lora_tune.pairs import Pair, compare_counts, describe_pair
 from lora_tune.plots import ladder_picture
 from lora_tune.report import render, write_page
 from lora_tune.statistics import holm
+from lora_tune.tasks import find_task
 
 TEMPLATE = "run_comparison.html.jinja"
 
@@ -32,6 +34,7 @@ class RunPair:
 class RunComparison:
     """Runs on the same test rows."""
 
+    measure: Measure
     names: list[str]
     runs: list[FinishedRun]
     pairs: list[RunPair]
@@ -55,12 +58,18 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
                 f"{name}: its test rows are not those of {names[0]} (fingerprints {found[:12]} and "
                 f"{rows[0][:12]}); only runs on the same rows can be compared"
             )
+    tasks = {run.comparison["task"] for run in runs}
+    if len(tasks) > 1:
+        raise ArtifactError(f"compare: found runs of {' and '.join(sorted(tasks))}, expected one")
+    measure = find_task(tasks.pop()).measure
+    counts = [run.counts(LORA) for run in runs]
     found = [
-        (names[i], names[j], compare_rows(runs[i].right(LORA), runs[j].right(LORA)))
+        (names[i], names[j], compare_counts(counts[i], counts[j], measure))
         for i, j in combinations(range(len(runs)), 2)
     ]
     corrected = holm([pair.p_value for _, _, pair in found])
     return RunComparison(
+        measure,
         names,
         runs,
         [
@@ -69,7 +78,7 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
                 second,
                 pair,
                 p,
-                describe_pair(pair, first, second, p_value=p, pairs=len(found)),
+                describe_pair(pair, first, second, measure=measure, p_value=p, pairs=len(found)),
             )
             for (first, second, pair), p in zip(found, corrected, strict=True)
         ],
@@ -85,9 +94,9 @@ def write_run_comparison(compared: RunComparison, path: Path) -> None:
     scores = [run.score(LORA) for run in compared.runs]
     picture = ladder_picture(
         compared.names,
-        [score["metrics"]["accuracy"] for score in scores if score],
+        [score["metrics"][compared.measure.name] for score in scores if score],
         [score["interval"] for score in scores if score],
-        metric="accuracy",
+        metric=compared.measure.title,
         highlighted=None,
     )
     write_page(path, render(TEMPLATE, compared=compared, scores=scores, picture=picture))

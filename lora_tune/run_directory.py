@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from lora_tune.overfitting import Overfitting
 from lora_tune.publishing import make_draft, publish, resolve_output
 from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
+from lora_tune.tasks import Task
 from lora_tune.training import History
 
 RUNS = Path("runs")
@@ -80,6 +81,7 @@ def write_results(
     recipe_text: str,
     comparison: Comparison,
     rungs: Sequence[Rung],
+    task: Task,
     overfitting: Overfitting,
     modules: Sequence[AdaptedModules],
     cost: Cost,
@@ -92,35 +94,51 @@ def write_results(
     """Write every file of a run beside the adapter's directory, without its secrets."""
     _write_text(draft.folder / "recipe.yaml", recipe_text)
     answers = {rung.name: rung.evaluation for rung in rungs}
-    labels = data.test.rows.labels
     compared = comparison_json(comparison) | asdict(cost)
     compared |= {"examples": list(map(asdict, examples)), "reload": asdict(reload)}
     compared |= {"modules": list(map(asdict, modules)), "overfitting": asdict(overfitting)}
-    compared["diagnosis"] = asdict(diagnose(answers[LORA], labels, data.labels))
-    compared["cases"] = _describe_cases(answers, comparison.best_cheap, data)
+    if task.has_classes:
+        found = diagnose(answers[LORA], data.test.rows.labels, data.labels)
+        compared["diagnosis"] = asdict(found)
+        compared["cases"] = _describe_cases(answers, comparison.best_cheap, data)
     _write_json(draft.folder / "comparison.json", compared)
     _write_json(draft.folder / "data.json", _describe_data(data))
     _write_lines(draft.folder / "training_loss.jsonl", history.steps)
     _write_json(draft.folder / "environment.json", environment)
     _write_lines(draft.folder / "history.jsonl", history.evaluations)
+    _write_lines(draft.folder / "predictions.jsonl", _describe_predictions(answers, data, task))
+
+
+def _describe_predictions(
+    answers: Mapping[str, Evaluation], data: Data, task: Task
+) -> Iterator[dict[str, Any]]:
+    """What every rung says of each test row, and what that adds to the task's measure."""
     rows = data.test.rows
-    _write_lines(
-        draft.folder / "predictions.jsonl",
-        [
+    for i, given in enumerate(rows.inputs):
+        told = {
+            name: task.tell(answer.answers[i], given, data.labels)
+            for name, answer in answers.items()
+        }
+        yield (
             {
                 "row": rows.places[i],
-                "label": data.labels[rows.labels[i]],
-                "base": data.labels[answers[BASE].predictions[i]],
-                "adapted": data.labels[answers[LORA].predictions[i]],
-                "base_probabilities": _by_label(answers[BASE].probabilities[i], data.labels),
-                "adapted_probabilities": _by_label(answers[LORA].probabilities[i], data.labels),
-                "rungs": {
-                    name: data.labels[answer.predictions[i]] for name, answer in answers.items()
-                },
+                "label": rows.label_texts[i],
+                "base": told[BASE].label,
+                "adapted": told[LORA].label,
             }
-            for i in range(len(rows.texts))
-        ],
-    )
+            | (
+                {
+                    "base_probabilities": _by_label(answers[BASE].probabilities[i], data.labels),
+                    "adapted_probabilities": _by_label(answers[LORA].probabilities[i], data.labels),
+                }
+                if task.has_classes
+                else {}
+            )
+            | {
+                "rungs": {name: answer.label for name, answer in told.items()},
+                "counts": {name: answer.counts[i].tolist() for name, answer in answers.items()},
+            }
+        )
 
 
 def _describe_data(data: Data) -> dict[str, Any]:
@@ -128,15 +146,13 @@ def _describe_data(data: Data) -> dict[str, Any]:
     counts = {name: split.token_counts for name, split in data.splits.items()}
     edges = np.histogram_bin_edges(np.concatenate(list(counts.values())), LENGTH_BINS)
     return {
-        "labels": data.labels,
+        "labels": list(data.tallies["train"]),
         "max_length": data.max_length,
         "token_count_edges": edges.tolist(),
         "splits": {
             name: {
                 "rows": len(split.rows.texts),
-                "rows_by_label": np.bincount(
-                    split.rows.labels, minlength=len(data.labels)
-                ).tolist(),
+                "rows_by_label": list(data.tallies[name].values()),
                 "token_counts": np.histogram(counts[name], edges)[0].tolist(),
                 "truncated": int((counts[name] > data.max_length).sum()),
             }
@@ -191,7 +207,7 @@ def _write_json(path: Path, content: Any) -> None:
     _write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_lines(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     _write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

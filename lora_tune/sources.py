@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lora_tune.conll import read_conll
 from lora_tune.errors import DataError, first_line
 from lora_tune.hub import HubUnreachable, find_commit
 from lora_tune.recipe import DataConfig
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 EMBEDDED_PREFIX = "embedded:"
 EMBEDDED = Path(__file__).parent / "embedded"
 ONLY_EMPTY_IS_NULL = {"keep_default_na": False, "na_values": [""]}  # a review may say "N/A"
+CONLL = ".conll"
 READERS: dict[str, tuple[str, dict[str, object]]] = {
     ".csv": ("csv", ONLY_EMPTY_IS_NULL),
     ".tsv": ("csv", {"sep": "\t", **ONLY_EMPTY_IS_NULL}),
@@ -29,7 +31,8 @@ READERS: dict[str, tuple[str, dict[str, object]]] = {
     ".parquet": ("parquet", {}),
 }
 PART = re.compile(r"-\d+-of-\d+$")
-FORMATS = ", ".join(suffix[1:] for suffix in READERS)
+SUFFIXES = (*READERS, CONLL)
+FORMATS = ", ".join(suffix[1:] for suffix in SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ def open_source(config: DataConfig) -> Source:
         return Source(name, readers, files=whole)
     if path.is_file():
         return Source(name, {"train": partial(read_file, path)}, files={"train": path})
-    if path.suffix in READERS or name.startswith((".", "/", "~")) or name.count("/") > 1:
+    if path.suffix in SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") > 1:
         near = did_you_mean(path.name, _neighbours(path), prefix=f"{path.parent}/")
         raise DataError(
             f"data.source: {name}: no such file or folder (looked from {Path.cwd()}){near}"
@@ -90,7 +93,7 @@ def open_source(config: DataConfig) -> Source:
 
 
 def read_file(path: Path, form: str | None = None) -> "Dataset":
-    """Read the rows of one csv, tsv, json, jsonl or parquet file.
+    """Read the rows of one csv, tsv, json, jsonl, parquet or conll file.
 
     Args:
         form: which of them it is; None for its suffix.
@@ -104,10 +107,12 @@ def read_file(path: Path, form: str | None = None) -> "Dataset":
         near = did_you_mean(path.name, _neighbours(path), prefix=f"{path.parent}/")
         raise DataError(f"{path}: no such file (looked from {Path.cwd()}){near}")
     suffix = f".{form}" if form else path.suffix.lower()
-    if suffix not in READERS:
+    if suffix not in SUFFIXES:
         raise DataError(f"{path}: found a {path.suffix or 'nameless'} file, expected {FORMATS}")
     if not path.stat().st_size:
         raise DataError(f"{path}: the file is empty")
+    if suffix == CONLL:
+        return read_conll(path)
     reader, options = READERS[suffix]
     try:
         splits = datasets.load_dataset(reader, data_files=glob.escape(str(path)), **options)
@@ -121,7 +126,7 @@ def _folder_parts(path: Path) -> dict[str, list[Path]]:
     places = [path, path / "data"]  # the latter as in a clone of a Hub dataset
     files: dict[str, list[Path]] = {}
     for file in sorted(file for place in places for file in place.glob("[!.]*")):
-        if file.suffix.lower() in READERS:
+        if file.suffix.lower() in SUFFIXES:
             split = PART.sub("", file.stem)
             files.setdefault(split, []).append(file)
             if split == file.stem and len(files[split]) > 1:

@@ -31,7 +31,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Rows:
+class TrainingRows:
     """Training rows to look at before training."""
 
     encoded: "Dataset"
@@ -57,7 +57,7 @@ def start_adapter(
     model: "PeftModel",
     lora: LoraConfig,
     *,
-    rows: Rows,
+    rows: TrainingRows,
     load_full: "Callable[[], PreTrainedModel]",
 ) -> Start:
     """Give A and B the values that `lora.init_lora_weights` asks for, where PEFT has not yet.
@@ -129,7 +129,7 @@ def settle_adapter(model: "PeftModel", lora: LoraConfig, start: Start) -> None:
     config.alpha_pattern = {p: growth * alpha for p, alpha in config.alpha_pattern.items()}
 
 
-def point_at_rows(model: "PeftModel", rows: Rows) -> None:
+def point_at_rows(model: "PeftModel", rows: TrainingRows) -> None:
     """Begin each A with the directions along which the layer's inputs vary most (EVA)."""
     import torch
 
@@ -213,7 +213,7 @@ def make_up_for_rounding(model: "PeftModel", full: "PreTrainedModel") -> None:
 class _Batches:
     """Full batches of training rows in a random order, over and over, up to a limit."""
 
-    def __init__(self, rows: Rows, size: int) -> None:
+    def __init__(self, rows: TrainingRows, size: int) -> None:
         self.rows = rows
         self.size = size
 

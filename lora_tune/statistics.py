@@ -1,6 +1,7 @@
 """How sure a number is: intervals and tests on the rows that it was counted from."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -9,6 +10,7 @@ SIGNIFICANCE = 1 - CONFIDENCE
 POWER = 0.8
 RESAMPLES = 9999
 MOST_DRAWN = 20_000_000  # numbers at once
+ROUNDING = 1e-12  # relative, of sums in another order
 
 
 def wilson_interval(correct: int, rows: int) -> tuple[float, float]:
@@ -51,6 +53,73 @@ def paired_interval(gains: np.ndarray) -> tuple[float, float] | None:
     return float(interval.low), float(interval.high)
 
 
+def measure_interval(
+    counts: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float] | None:
+    """Bound a measure of rows, or a difference of two on the same rows, at CONFIDENCE.
+
+    Source: as for `paired_interval`.
+
+    Args:
+        counts: (rows, counts), what each row adds.
+        measure: of sums over rows, (..., counts) -> (...).
+
+    Returns:
+        Low and high; None where drawing rows anew changes nothing, or is not defined.
+    """
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    if len(counts) < 2 or np.all(counts == counts[0]):
+        return None
+
+    def statistic(drawn: np.ndarray, axis: int) -> np.ndarray:
+        return measure(counts[drawn].sum(axis=-2))
+
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # None says it
+        interval = bootstrap(
+            (np.arange(len(counts)),),
+            statistic,
+            n_resamples=RESAMPLES,
+            confidence_level=CONFIDENCE,
+            method="BCa",
+            batch=max(1, min(1000, MOST_DRAWN // counts.size)),
+            rng=np.random.default_rng(0),
+        ).confidence_interval
+    low, high = float(interval.low), float(interval.high)
+    return (low, high) if np.isfinite([low, high]).all() else None
+
+
+def exchange_test(
+    first: np.ndarray, second: np.ndarray, measure: Callable[[np.ndarray], np.ndarray]
+) -> tuple[float, float]:
+    """Test whether two models measure alike, by exchanging their answers row by row at random.
+
+    Source: Noreen 1989, "Computer-Intensive Methods for Testing Hypotheses", approximate
+    randomisation; the p-value counts the observed assignment, so it is never 0.
+
+    Args:
+        first: (rows, counts), what each row adds to the first model's measure.
+        second: the same of the second model.
+        measure: of sums over rows, (..., counts) -> (...).
+
+    Returns:
+        The two-sided p-value; and the standard deviation of the difference where both are alike.
+    """
+    random = np.random.default_rng(0)
+    sums, gaps = (first.sum(axis=0), second.sum(axis=0)), first - second
+    found = abs(measure(sums[0]) - measure(sums[1]))
+    differences = []
+    size = max(1, MOST_DRAWN // len(first))
+    for start in range(0, RESAMPLES, size):
+        swapped = random.random((min(size, RESAMPLES - start), len(first))) < 0.5
+        moved = swapped @ gaps
+        differences.append(measure(sums[0] - moved) - measure(sums[1] + moved))
+    drawn = np.concatenate(differences)
+    reached = np.count_nonzero(np.abs(drawn) >= found * (1 - ROUNDING))
+    return float((reached + 1) / (len(drawn) + 1)), float(drawn.std())
+
+
 def mcnemar_p(first_only: int, second_only: int) -> float:
     """Test whether two models are right equally often, exactly, two-sided.
 
@@ -89,6 +158,16 @@ def smallest_difference(
     z = norm.ppf(1 - significance / 2) + norm.ppf(POWER)
     smallest = max(least, z * np.sqrt(discordant)) / rows
     return float(smallest) if smallest <= 1 else None
+
+
+def smallest_shift(deviation: float, significance: float = SIGNIFICANCE) -> float:
+    """Estimate the smallest difference that rows can show with POWER, from its deviation by chance.
+
+    (z(1 - significance / 2) + z(POWER)) * deviation.
+    """
+    from scipy.stats import norm
+
+    return float((norm.ppf(1 - significance / 2) + norm.ppf(POWER)) * deviation)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

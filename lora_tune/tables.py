@@ -1,5 +1,6 @@
 """What the terminal shows, as text: one function for each table."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,6 @@ import numpy as np
 from tabulate import tabulate
 
 from lora_tune.adapter import AdaptedModules
-from lora_tune.classifier import Prediction
 from lora_tune.comparison import LORA, TITLES, Comparison, Cost, Example
 from lora_tune.counting import ParameterCount
 from lora_tune.data import Data
@@ -18,6 +18,7 @@ from lora_tune.reload import ReloadCheck
 from lora_tune.run_comparison import RunComparison
 from lora_tune.shipping import Shipment
 from lora_tune.statistics import CONFIDENCE
+from lora_tune.tasks import Answer
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 TEXT_WIDTH = 60  # characters of an example
@@ -27,11 +28,11 @@ def data_table(data: Data, source: str) -> str:
     """Rows per split and class, token lengths, truncation, and what else to know of the rows."""
     rows = []
     for name, split in data.splits.items():
-        counts = np.bincount(split.rows.labels, minlength=len(data.labels))
+        counts = data.tallies[name].values()
         lengths = np.quantile(split.token_counts, QUANTILES, method="higher")
         truncated = np.mean(split.token_counts > data.max_length)
         rows.append([name, len(split.rows.texts), *counts, *lengths, f"{truncated:.1%}"])
-    headers = ["split", "rows", *data.labels, "tokens p50", "p90", "p99", "max"]
+    headers = ["split", "rows", *data.tallies["train"], "tokens p50", "p90", "p99", "max"]
     headers.append(f"cut at {data.max_length}")
     lines = [f"Data: {source}", _table(rows, headers), *_notes(data.caveats)]
     if not data.copies:
@@ -54,22 +55,35 @@ def comparison_table(comparison: Comparison, *, told: Sequence[str] = ()) -> str
     Args:
         told: caveats that have been shown before.
     """
+    others = [name for name in comparison.adapted if name != comparison.metric]
     rows = [
         [
             TITLES[score.rung],
-            f"{score.metrics['accuracy']:.3f}",
-            "{:.3f} to {:.3f}".format(*score.interval),
-            f"{score.metrics['macro_f1']:.3f}",
-            f"{score.metrics['loss']:.3f}",
+            _number(score.metrics[comparison.metric]),
+            _span(score.interval),
+            *(_number(score.metrics[name]) for name in others),
             *([] if score.trained_parameters is None else [f"{score.trained_parameters:,}"]),
             *([] if score.train_seconds is None else [f"{score.train_seconds:.1f}"]),
         ]
         for score in comparison.rungs
     ]
-    headers = [f"{comparison.test_rows} test rows", "accuracy", f"{CONFIDENCE:.0%} interval"]
-    headers += ["macro f1", "loss", "trained", "seconds"][: len(rows[0]) - 3]
+    headers = [f"{comparison.test_rows} test rows", comparison.metric, f"{CONFIDENCE:.0%} interval"]
+    headers = [name.replace("_", " ") for name in [*headers, *others]]
+    headers += ["trained", "seconds"][: len(rows[0]) - len(headers)]
     lines = [comparison.headline, _table(rows, headers)]
     lines += [v.verdict for v in comparison.pairs if v.verdict not in comparison.headline]
+    if comparison.parts:
+        cells = [
+            ["-" if cell is None else _cell(cell) for cell in p.values()] for p in comparison.parts
+        ]
+        lines += [
+            "",
+            _table(
+                cells,
+                [f"LoRA, {name}" if not n else name for n, name in enumerate(comparison.parts[0])],
+            ),
+            "",
+        ]
     if comparison.fresh_head:
         lines.append("The base has a fresh head, so it guesses.")
     if comparison.seeds:
@@ -90,6 +104,8 @@ def describe_seeds(comparison: Comparison) -> str:
 
 def run_table(compared: RunComparison) -> str:
     """Several runs' adapters, and each pair of them."""
+    metric = compared.measure.name
+    others = [name for name in compared.runs[0].comparison["adapted"] if name != metric]
     rows = []
     for name, run in zip(compared.names, compared.runs, strict=True):
         score = run.score(LORA)
@@ -97,16 +113,15 @@ def run_table(compared: RunComparison) -> str:
         rows.append(
             [
                 name,
-                f"{score['metrics']['accuracy']:.3f}",
-                "{:.3f} to {:.3f}".format(*score["interval"]),
-                f"{score['metrics']['macro_f1']:.3f}",
-                f"{score['metrics']['loss']:.3f}",
+                _number(score["metrics"][metric]),
+                _span(score["interval"]),
+                *(_number(score["metrics"][name]) for name in others),
                 f"{score['trained_parameters']:,}",
             ]
         )
     test_rows = compared.runs[0].comparison["test_rows"]
-    headers = [f"{test_rows} test rows", "accuracy", f"{CONFIDENCE:.0%} interval", "macro f1"]
-    table = _table(rows, [*headers, "loss", "trained"])
+    headers = [f"{test_rows} test rows", metric, f"{CONFIDENCE:.0%} interval", *others, "trained"]
+    table = _table(rows, [name.replace("_", " ") for name in headers])
     return "\n".join([table, *(pair.verdict for pair in compared.pairs)])
 
 
@@ -130,7 +145,7 @@ def parity_table(parity: Parity) -> str:
     """What merging changed."""
     rows = [
         ["largest logit difference", f"{parity.largest_logit_difference:.2g}"],
-        ["predictions flipped", f"{parity.flipped_predictions} of {parity.rows}"],
+        ["predictions flipped", f"{parity.flipped_predictions} of {parity.predictions}"],
         [f"{parity.metric}, adapter beside its base", f"{parity.unmerged:.4f}"],
         [f"{parity.metric}, merged", f"{parity.merged:.4f}"],
     ]
@@ -150,23 +165,23 @@ def shipment_table(shipment: Shipment) -> str:
 def examples_table(examples: Sequence[Example]) -> str:
     """The recipe's examples, classified before and after training."""
     rows = [
-        [_shorten(example.text), _answer(example.base), _answer(example.adapted)]
+        [_shorten(example.text), _shorten(example.base), _shorten(example.adapted)]
         for example in examples
     ]
     return _table(rows, ["example", "base", "adapted"])
 
 
 def prediction_table(
-    answers: Sequence[tuple[InputRow, Prediction | None]], labels: Sequence[str]
+    answers: Sequence[tuple[InputRow, Answer | None]], names: Sequence[str]
 ) -> str:
-    """Labels and probabilities, a row for each text; neither for a bad row."""
+    """The cells of each answer, a row for each text; empty for a bad row."""
     rows = [
-        [p.label, *(f"{p.probabilities[label]:.3f}" for label in labels), _shorten(row.text)]
-        if p is not None
-        else ["", *[""] * len(labels), _shorten(row.fault or "")]
-        for row, p in answers
+        [*map(_cell, answer.cells().values()), _shorten(row.text)]
+        if answer is not None
+        else [*[""] * len(names), _shorten(row.fault or "")]
+        for row, answer in answers
     ]
-    return _table(rows, ["label", *labels, "text"])
+    return _table(rows, [*(name.removeprefix("p_") for name in names), "text"])
 
 
 def parameter_table(counts: Sequence[ParameterCount], style: str = "simple") -> str:
@@ -205,8 +220,21 @@ def _is_number(cell: Any) -> bool:
     return str(cell).strip("+-%").replace(",", "").replace(".", "", 1).isdigit()
 
 
-def _answer(prediction: Prediction) -> str:
-    return f"{prediction.label} {prediction.probabilities[prediction.label]:.2f}"
+def _number(value: float) -> str:
+    """Three decimals; of a large number, such as a perplexity, four digits or more."""
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+
+
+def _span(interval: Sequence[float] | None) -> str:
+    return " to ".join(map(_number, interval)) if interval else "-"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    if isinstance(value, (list, dict)):
+        return _shorten(json.dumps(value, ensure_ascii=False))
+    return _shorten(str(value))
 
 
 def _shorten(text: str) -> str:

@@ -11,7 +11,7 @@ from lora_tune.matching import match_ends, match_whole
 from lora_tune.model import build_meta_model
 from lora_tune.recipe import ModelConfig
 from lora_tune.suggestions import did_you_mean
-from lora_tune.tasks import SequenceClassification
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +22,7 @@ LAYER_NUMBER = re.compile(r".*?\.[^.]*\.(?P<number>\d+)\.")
 SINGULAR_STARTS = ("pissa", "olora", "loftq", "eva")  # made of a matrix's own directions
 
 
-def find_targets(
-    base: Base, config: ModelConfig, lora: LoraConfig, task: SequenceClassification
-) -> list[str]:
+def find_targets(base: Base, config: ModelConfig, lora: LoraConfig, task: Task) -> list[str]:
     """Resolve `lora.target_modules` against a base's modules, before any weights are loaded.
 
     Every other key of `lora:` that names modules is checked here too, since PEFT ignores in silence
@@ -37,7 +35,7 @@ def find_targets(
         ModelError: a name matches no layer that LoRA can adapt.
         RecipeError: another key of the section does not fit the base, or the keys before it.
     """
-    model, head = build_meta_model(base, config, task=task, labels=("0", "1"))
+    model, head = build_meta_model(base, config, task=task, labels=())
     trunk = {
         path: module
         for path, module in model.named_modules()

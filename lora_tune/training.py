@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -18,7 +19,8 @@ from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.suggestions import did_you_mean
-from lora_tune.tasks import SequenceClassification
+from lora_tune.tasks import Task
+from lora_tune.tasks.task import IGNORED
 from lora_tune.training_fields import EARLY_STOPPING_FIELDS
 
 if TYPE_CHECKING:
@@ -35,9 +37,7 @@ class History:
     train_seconds: float  # validation included
 
 
-def make_arguments(
-    training: dict[str, Any], *, task: SequenceClassification, checkpoints: Path
-) -> TrainingArguments:
+def make_arguments(training: dict[str, Any], *, task: Task, checkpoints: Path) -> TrainingArguments:
     """Make the Trainer's arguments from a recipe's `training:` section.
 
     Args:
@@ -50,8 +50,10 @@ def make_arguments(
     fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
     if find_device() == "cpu":
         fields["use_cpu"] = True  # else bf16 is refused where there is no accelerator
-    chosen = fields["metric_for_best_model"] = fields["metric_for_best_model"] or task.metric
+    chosen = fields["metric_for_best_model"] = fields["metric_for_best_model"] or task.measure.name
     names = ("loss", *task.metrics)
+    if chosen.removeprefix("eval_") == task.measure.name and task.measure.lower_is_better:
+        fields.setdefault("greater_is_better", False)
     if chosen.removeprefix("eval_") not in names:
         near = did_you_mean(chosen, names) or f"; there are {', '.join(names)}"
         raise RecipeError(f"training.metric_for_best_model: {chosen!r} is not measured{near}")
@@ -79,7 +81,7 @@ def train_adapter(
     arguments: TrainingArguments,
     *,
     training: dict[str, Any],
-    task: SequenceClassification,
+    task: Task,
     collate: Callable[..., Any],
     show: Callable[[str], None],
     lora_plus_ratio: float | None = None,
@@ -124,11 +126,12 @@ class AdapterTrainer(Trainer):
         arguments: TrainingArguments,
         *,
         data: Data,
-        task: SequenceClassification,
+        task: Task,
         collate: Callable[..., Any],
         show: Callable[[str], None],
     ) -> None:
         self.validation = data.validation
+        self.weights = None if data.class_weights is None else torch.tensor(data.class_weights)
         self.task = task
         self.show = show
         super().__init__(
@@ -151,8 +154,10 @@ class AdapterTrainer(Trainer):
         return self.task.loss(
             outputs.logits,
             labels,
-            rows=len(labels) if num_items_in_batch is None else num_items_in_batch,
+            # What carries no label is -100, as in transformers.
+            items=(labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch,
             smoothing=self.args.label_smoothing_factor,
+            weights=None if self.weights is None else self.weights.to(outputs.logits.device),
         )
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:

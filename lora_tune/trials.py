@@ -14,8 +14,8 @@ from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
 from lora_tune.model import load_model, thaw_layers
 from lora_tune.recipe import Recipe
-from lora_tune.starts import Rows, Start, start_adapter
-from lora_tune.tasks import SequenceClassification
+from lora_tune.starts import Start, TrainingRows, start_adapter
+from lora_tune.tasks import Task
 from lora_tune.training import make_arguments, train_adapter
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Inputs:
     """What every training of a run shares."""
 
     recipe: Recipe
-    task: SequenceClassification
+    task: Task
     base: Base
     targets: list[str]
     tokenizer: "PreTrainedTokenizerBase"
@@ -69,7 +69,9 @@ def adapt_model(
 
     lora = inputs.recipe.lora
     adapted = attach_adapter(model, lora, targets=inputs.targets, head=head, task=inputs.task)
-    rows = Rows(inputs.data.train.encoded, make_collator(inputs.tokenizer), seed)
+    rows = TrainingRows(
+        inputs.data.train.encoded, make_collator(inputs.tokenizer, inputs.task), seed
+    )
     return adapted, start_adapter(adapted, lora, rows=rows, load_full=load_full)
 
 
@@ -119,7 +121,7 @@ def _train(
     """Train a model's thawed weights with the recipe's budget, and let it answer the test rows."""
     training = inputs.recipe.training | changes
     folder = inputs.checkpoints / "-".join([name, str(changes["seed"])])
-    collate = make_collator(inputs.tokenizer)
+    collate = make_collator(inputs.tokenizer, inputs.task)
     history = train_adapter(
         model,
         inputs.data,

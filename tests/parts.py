@@ -10,7 +10,7 @@ from lora_tune.batching import make_collator
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_model, load_tokenizer
 from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig
-from lora_tune.starts import Rows, settle_adapter, start_adapter
+from lora_tune.starts import TrainingRows, settle_adapter, start_adapter
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 from tests.tiny import reviews
@@ -38,7 +38,7 @@ class Parts:
         self.adapted = attach_adapter(
             self.model, self.lora, targets=self.targets, head=self.head, task=TASK
         )
-        rows = Rows(self.rows(), make_collator(self.tokenizer), seed=0)
+        rows = TrainingRows(self.rows(), make_collator(self.tokenizer, TASK), seed=0)
         self.start = start_adapter(self.adapted, self.lora, rows=rows, load_full=self.load_full)
         return self.adapted.eval()
 

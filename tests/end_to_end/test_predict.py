@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from lora_tune.classifier import load_adapter
 from lora_tune.cli import main
+from lora_tune.predictor import load_adapter
 from tests.conftest import ROOT
 from tests.parts import LABELS, Parts
 from tests.tiny import make_base, reviews
@@ -96,7 +96,7 @@ def test_bad_rows_are_named_and_lose_nothing_else(adapter, expected, tmp_path, c
         f"{source}: row 2 (rows count from 0): found nothing, expected text",
         f"{source}: row 3 (rows count from 0): found list, expected an object with 'text'",
         f"{source}: row 4 (rows count from 0): found 7, expected text",
-        "4 of 6 rows were not classified; their label is left empty",
+        "4 of 6 rows were not answered; their columns are left empty",
     ]
     labels = [row["label"] for row in read(output)]
     assert labels == [expected[0].label, "", "", "", "", expected[1].label]
@@ -166,7 +166,7 @@ def test_an_output_is_whole_or_as_it_was(adapter, tmp_path, monkeypatch, capsys)
     source.write_text("Good\n")
     output.write_text("precious")
     with monkeypatch.context() as patch:
-        patch.setattr("lora_tune.classifier.softmax", lambda _: 1 / 0)
+        patch.setattr("lora_tune.predictor.answer_rows", lambda *_, **__: 1 / 0)
         words = ["predict", str(adapter), "--input", str(source), "--output", str(output)]
         assert main(words) == 1
     assert output.read_text() == "precious"
@@ -219,7 +219,7 @@ def test_standard_input_to_standard_output(adapter, expected):
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
         "-: row 1 (rows count from 0): found nothing, expected text",
-        "1 of 3 rows were not classified; their label is left empty",
+        "1 of 3 rows were not answered; their columns are left empty",
     ]
 
 

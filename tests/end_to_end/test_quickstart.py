@@ -20,7 +20,7 @@ BASE = "sentence-transformers/all-MiniLM-L6-v2"
 OURS = """
 import json, sys
 from pathlib import Path
-from lora_tune.classifier import load_adapter
+from lora_tune.predictor import load_adapter
 loaded = load_adapter(Path(sys.argv[1]))
 print(json.dumps([[p.label, list(p.probabilities.values())] for p in
                   loaded.predict(json.load(sys.stdin))]))

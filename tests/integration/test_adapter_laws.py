@@ -5,12 +5,12 @@ import torch
 from safetensors.torch import load_file
 
 from lora_tune.adapter import count_parameters, describe_adapter
-from lora_tune.classifier import Classifier, load_adapter
 from lora_tune.counting import count_recipe
 from lora_tune.errors import ModelError
+from lora_tune.predictor import Predictor, load_adapter
 from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig, Recipe
 from tests.integration.conftest import BASES
-from tests.parts import LABELS, Parts
+from tests.parts import LABELS, TASK, Parts
 from tests.tiny import make_base, reviews
 
 HEADS = {
@@ -92,7 +92,7 @@ def test_saved_and_loaded_answers_alike(parts, tmp_path):
     parts.attach()
     parts.train_a_little()
     texts = reviews()[0][:20]
-    before = Classifier(parts.adapted, parts.tokenizer, LABELS).predict(texts)
+    before = Predictor(parts.adapted, parts.tokenizer, TASK, LABELS).predict(texts)
     parts.save(tmp_path / "a")
     loaded = load_adapter(tmp_path / "a")
     assert loaded.labels == LABELS
@@ -169,7 +169,7 @@ def test_a_target_that_matches_nothing_is_an_error(bases, target, words):
 def test_end_of_text_pads_where_there_is_no_pad_token(bases):
     parts = Parts(bases["gpt2"])
     assert parts.tokenizer.pad_token == "<|endoftext|>"
-    one = Classifier(parts.model, parts.tokenizer, LABELS)
+    one = Predictor(parts.model, parts.tokenizer, TASK, LABELS)
     long, short = "word " * 50, "Fine."
     together = one.predict([long, short])[1]
     assert together.probabilities == pytest.approx(one.predict([short])[0].probabilities, abs=1e-5)

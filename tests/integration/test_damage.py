@@ -9,10 +9,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lora_tune.artifact import find_adapter
-from lora_tune.classifier import load_adapter
 from lora_tune.cli import main
 from lora_tune.errors import ArtifactError
 from lora_tune.manifest import read_manifest, render_manifest
+from lora_tune.predictor import load_adapter
 from lora_tune.shipping import pack_adapter
 from lora_tune.verification import verify_adapter
 from tests.parts import Parts

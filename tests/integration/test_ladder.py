@@ -12,12 +12,12 @@ from sklearn.preprocessing import StandardScaler
 from lora_tune.batching import make_collator
 from lora_tune.data import load_data
 from lora_tune.diagnosis import diagnose
-from lora_tune.evaluation import Evaluation
 from lora_tune.features import read_features
 from lora_tune.ladder import cheap_rungs
 from lora_tune.plots import confusion_picture, roc_picture
 from lora_tune.recipe import DataConfig, SplitConfig
 from lora_tune.tasks import find_task
+from tests.answers import judge_logits
 from tests.integration.conftest import BASES
 from tests.parts import Parts
 
@@ -33,7 +33,7 @@ def load(parts, **more):
 def test_features_are_the_last_hidden_states_of_real_tokens(bases, base):
     parts = Parts(bases[base])
     data = load(parts, train=SplitConfig(samples=40))
-    collate = make_collator(parts.tokenizer)
+    collate = make_collator(parts.tokenizer, TASK)
     logits, pooled = read_features(parts.model, data.test.encoded[:], collate=collate, title="")
     for row in (0, 17, 395):
         ids = torch.tensor([data.test.encoded[row]["input_ids"]])
@@ -50,7 +50,7 @@ def test_features_are_the_last_hidden_states_of_real_tokens(bases, base):
 def test_the_rungs_by_hand(bases):
     parts = Parts(bases["distilbert-base-uncased"])
     data = load(parts)
-    collate = make_collator(parts.tokenizer)
+    collate = make_collator(parts.tokenizer, TASK)
     majority, words, base, head = cheap_rungs(parts.model, data, TASK, collate=collate)
     labels, train = data.test.rows.labels, data.train.rows.labels
     common = np.bincount(train).argmax()
@@ -78,7 +78,7 @@ def test_the_rungs_by_hand(bases):
 def test_nothing_is_chosen_on_test_rows(bases):
     """Other test rows, the same choices."""
     parts = Parts(bases["distilbert-base-uncased"])
-    collate = make_collator(parts.tokenizer)
+    collate = make_collator(parts.tokenizer, TASK)
     notes = [
         [
             rung.note
@@ -186,7 +186,7 @@ def test_many_classes_and_long_names(tmp_path):
     labels = [f"a label with a very long name, number {i}" for i in range(60)]
     random = np.random.default_rng(0)
     truth = random.integers(0, 60, 500)
-    evaluation = Evaluation(random.normal(size=(500, 60)) + 4 * np.eye(60)[truth], {})
+    evaluation = judge_logits(random.normal(size=(500, 60)) + 4 * np.eye(60)[truth])
     found = diagnose(evaluation, truth, labels)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -13,9 +13,9 @@ from lora_tune.adapter import (
     describe_adapter,
     merge_adapter,
 )
-from lora_tune.classifier import load_adapter
 from lora_tune.counting import count_recipe
 from lora_tune.lora import LoraConfig
+from lora_tune.predictor import load_adapter
 from lora_tune.recipe import DataConfig, ModelConfig, Recipe
 from lora_tune.starts import is_untouched
 from tests.conftest import ROOT

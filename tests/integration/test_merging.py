@@ -99,7 +99,7 @@ print(json.dumps([model.config.id2label, {one["label"]: one["score"] for one in 
     assert done.returncode == 0, done.stderr
     names, told = json.loads(done.stdout)
     assert names == {"0": "negative", "1": "positive"}
-    from lora_tune.classifier import load_adapter
+    from lora_tune.predictor import load_adapter
 
     (ours,) = load_adapter(adapters["distilbert-base-uncased"]).predict(["A fine film."])
     assert told == pytest.approx(ours.probabilities, abs=1e-5)

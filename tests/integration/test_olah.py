@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import pytest
 
-from lora_tune.classifier import load_adapter
+from lora_tune.predictor import load_adapter
 from tests.conftest import ROOT
 from tests.parts import Parts
 from tests.tiny import make_base

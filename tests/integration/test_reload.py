@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import lora_tune.run
-from lora_tune.classifier import load_adapter
 from lora_tune.errors import ArtifactError
 from lora_tune.manifest import TensorRecord
+from lora_tune.predictor import load_adapter
 from lora_tune.reload import check_reload, record_answers
 
 WEIGHTS = "adapter_model.safetensors"
@@ -96,7 +96,7 @@ def test_a_tensor_that_loads_otherwise_than_it_was_trained_is_named(run_tiny):
     words = f"the saved adapter is not the trained one: the tensor {HEAD} differs"
     with pytest.raises(ArtifactError, match=words):
         check_reload(adapter, replace(trained, tensors=other))
-    moved = replace(trained, logits=trained.logits + 0.01)
+    moved = replace(trained, answers=[row + 0.01 for row in trained.answers])
     with pytest.raises(
         ArtifactError, match="answers otherwise in a fresh process: a logit differs"
     ):

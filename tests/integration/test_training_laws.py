@@ -12,11 +12,11 @@ from markdown_it import MarkdownIt
 
 from lora_tune.base import find_base
 from lora_tune.batching import make_collator
-from lora_tune.classifier import load_adapter
 from lora_tune.data import load_data
 from lora_tune.errors import LoraTuneError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.model import load_model, load_tokenizer
+from lora_tune.predictor import load_adapter
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.recipe_file import load_recipe
 from lora_tune.tasks import find_task
@@ -92,7 +92,7 @@ def test_the_best_epoch_is_kept(run_tiny, metric, column, best_of, learning_rate
     loaded = load_adapter(folder / "adapter")
     task = find_task("sequence_classification")
     data = load_data(load_recipe(str(folder / "recipe.yaml")).data, task, loaded.tokenizer)
-    collate = make_collator(loaded.tokenizer)
+    collate = make_collator(loaded.tokenizer, loaded.task)
     again = evaluate_model(loaded.model, data.validation, task=task, collate=collate, title="")
     assert again.metrics["loss"] == pytest.approx(best["validation_loss"], abs=1e-6)
 

@@ -6,24 +6,22 @@ import numpy as np
 import pytest
 
 from lora_tune.comparison import compare, comparison_json
-from lora_tune.evaluation import Evaluation
 from lora_tune.ladder import Rung
-from lora_tune.pairs import compare_rows, describe_p, describe_pair
-from lora_tune.tasks import find_task
-
-TASK = find_task("sequence_classification")
+from lora_tune.metrics import ENTITY_F1, PERPLEXITY
+from lora_tune.pairs import compare_counts, compare_rows, describe_p, describe_pair
+from tests.answers import TASK, judge_logits
 
 
 def rung(name, right, labels, classes=2):
     """A rung that is right where `right` says."""
     predicted = np.where(right, labels, (labels + 1) % classes)
     logits = 2.0 * np.eye(classes)[predicted]
-    return Rung(name, Evaluation(logits, TASK.score(logits, labels)), 10, 1.0)
+    return Rung(name, judge_logits(logits, labels), 10, 1.0)
 
 
 def judge(labels, classes=2, warning="", **right):
     rungs = [rung(name, values, labels, classes) for name, values in right.items()]
-    return compare(rungs, labels, task=TASK, fresh_head=True, caveats=[], warning=warning)
+    return compare(rungs, task=TASK, fresh_head=True, caveats=[], warning=warning)
 
 
 def answers(rows=2000, seed=0):
@@ -110,3 +108,37 @@ def test_words_of_a_pair():
     )
     worse = describe_pair(compare_rows(second, np.ones(400, bool)), "LoRA", "the head")
     assert worse.startswith("LoRA is worse than the head by 5.0 points, 95% interval 3.")
+
+
+def test_a_measure_that_is_no_share_of_rows():
+    """Perplexity: the lower the better, told in its own unit, tested by exchanging answers."""
+    random = np.random.default_rng(5)
+    tokens = random.integers(5, 40, 300).astype(float)
+    worse = np.stack([tokens * random.normal(4.0, 0.3, 300), tokens], axis=1)
+    better = worse - np.stack([0.2 * tokens, np.zeros(300)], axis=1)
+    pair = compare_counts(better, worse, PERPLEXITY)
+    first, second = (np.exp(c[:, 0].sum() / tokens.sum()) for c in (better, worse))
+    assert pair.difference == pytest.approx(first - second)
+    low, high = pair.interval
+    assert low < pair.difference < high < 0
+    assert (pair.first_only, pair.second_only, pair.p_value) == (300, 0, 1e-4)
+    told = describe_pair(pair, "LoRA", "the base", measure=PERPLEXITY)
+    assert told.startswith(f"LoRA is better than the base by {second - first:.3g} in perplexity")
+    back = describe_pair(
+        compare_counts(worse, better, PERPLEXITY), "LoRA", "the base", measure=PERPLEXITY
+    )
+    assert back.startswith("LoRA is worse than the base by")
+    same = describe_pair(
+        compare_counts(worse, worse, PERPLEXITY), "LoRA", "the base", measure=PERPLEXITY
+    )
+    assert same == "LoRA and the base answer alike: no difference shown; 300 rows can show none."
+
+
+def test_a_few_rows_answered_otherwise_give_no_interval():
+    random = np.random.default_rng(6)
+    one = random.integers(0, 4, (200, 3)).astype(float)
+    other = one.copy()
+    other[:19, 0] += 1
+    assert compare_counts(one, other, ENTITY_F1).interval is None
+    other[:20, 0] += 1
+    assert compare_counts(one, other, ENTITY_F1).interval is not None

@@ -137,7 +137,7 @@ def test_label_columns_of_every_kind(values, names, expected):
     import datasets
 
     rows = datasets.Dataset.from_dict({"y": values})
-    labels = TASK.find_labels(rows, "y", names)
+    labels = TASK.find_labels(rows, DataConfig(label="y", labels=names))
     assert labels == expected
     numbers = TASK.number_labels(rows, "y", labels, where="here")
     written = [str(int(v)) if isinstance(v, float) else str(v) for v in values]
@@ -149,7 +149,7 @@ def test_class_labels_keep_their_own_names():
 
     features = datasets.Features({"y": datasets.ClassLabel(names=["neg", "pos"])})
     rows = datasets.Dataset.from_dict({"y": [0, 1, 1]}, features=features)
-    assert TASK.find_labels(rows, "y", None) == ["neg", "pos"]
+    assert TASK.find_labels(rows, DataConfig(label="y")) == ["neg", "pos"]
     assert TASK.number_labels(rows, "y", ["pos", "neg"], where="").tolist() == [1, 0, 0]
     assert TASK.number_labels(rows, "y", ["bad", "good"], where="").tolist() == [0, 1, 1]
 
@@ -160,7 +160,7 @@ def test_a_column_that_is_not_of_labels_is_refused(values):
 
     rows = datasets.Dataset.from_dict({"y": values})
     with pytest.raises(DataError, match="distinct values"):
-        TASK.find_labels(rows, "y", None)
+        TASK.find_labels(rows, DataConfig(label="y"))
 
 
 @pytest.mark.parametrize(

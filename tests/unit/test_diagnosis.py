@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import classification_report, roc_auc_score
 
 from lora_tune.diagnosis import diagnose, find_cases
-from lora_tune.evaluation import Evaluation
+from tests.answers import judge_logits
 
 NAMES = ["a", "b", "c"]
 
@@ -14,7 +14,7 @@ def answers(seed, rows=300, classes=3):
     random = np.random.default_rng(seed)
     labels = random.integers(0, classes, rows)
     logits = random.normal(size=(rows, classes)) + 1.5 * np.eye(classes)[labels]
-    return Evaluation(logits, {}), labels
+    return judge_logits(logits), labels
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -43,7 +43,7 @@ def test_classes_are_scikit_learns(seed):
 
 def test_calibration_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.4, 0.6], [0.35, 0.65]])
-    found = diagnose(Evaluation(np.log(probabilities), {}), np.array([0, 1, 1, 1]), ["a", "b"])
+    found = diagnose(judge_logits(np.log(probabilities)), np.array([0, 1, 1, 1]), ["a", "b"])
     assert [(b.rows, round(b.confidence, 3), b.accuracy) for b in found.reliability] == [
         (2, 0.625, 1.0),
         (2, 0.9, 0.5),
@@ -52,7 +52,7 @@ def test_calibration_by_hand():
 
 
 def test_a_class_without_rows_and_one_never_predicted_have_words_not_nan():
-    evaluation = Evaluation(np.log([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]), {})
+    evaluation = judge_logits(np.log([[0.7, 0.2, 0.1], [0.6, 0.3, 0.1]]))
     found = diagnose(evaluation, np.array([0, 1]), NAMES)
     a, b, c = found.classes
     assert (a.precision, a.recall, a.specificity) == (0.5, 1.0, 0.0)
@@ -62,14 +62,14 @@ def test_a_class_without_rows_and_one_never_predicted_have_words_not_nan():
 
 
 def test_one_row():
-    found = diagnose(Evaluation(np.log([[0.7, 0.3]]), {}), np.array([0]), ["a", "b"])
+    found = diagnose(judge_logits(np.log([[0.7, 0.3]])), np.array([0]), ["a", "b"])
     assert found.calibration_error == pytest.approx(0.3)
     assert [score.auc for score in found.classes] == [None, None]
 
 
 def test_cases_are_ordered_by_confidence():
     labels = np.array([0, 0, 0, 1, 1])
-    adapted = Evaluation(np.log([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]]), {})
-    other = Evaluation(np.log([[0.4, 0.6], [0.4, 0.6], [0.6, 0.4], [0.4, 0.6], [0.6, 0.4]]), {})
+    adapted = judge_logits(np.log([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]]))
+    other = judge_logits(np.log([[0.4, 0.6], [0.4, 0.6], [0.6, 0.4], [0.4, 0.6], [0.6, 0.4]]))
     cases = find_cases(adapted, other, labels, against="words")
     assert (cases.fixed, cases.broken, cases.mistakes) == ([1, 0], [2], [2, 4])

@@ -8,7 +8,7 @@ from tests.conftest import ROOT
 
 
 def test_public_names_are_what_they_say():
-    from lora_tune.classifier import load_adapter
+    from lora_tune.predictor import load_adapter
     from lora_tune.recipe_file import load_recipe
     from lora_tune.run import run_recipe
 

@@ -115,4 +115,25 @@ def test_the_recorded_text_keeps_interpolations_and_loads_again(write, monkeypat
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_shipped_recipe_loads(name):
-    assert load_recipe(name).data.labels
+    recipe = load_recipe(name)
+    assert recipe.data.labels or recipe.task == "causal_lm"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.class_weights=heavy", "found 'heavy', expected balanced or a number for each label"),
+        ("data.class_weights=[1,2,3]", "found 3 numbers, expected one for each of labels"),
+        ("data.class_weights=[0,0]", "expected balanced or a number for each label"),
+        ("data.class_weights=[1,-1]", "expected balanced or a number for each label"),
+        (
+            "data.completion='{answer}'",
+            "is for task: causal_lm, found task: sequence_classification",
+        ),
+        ("data.prompt='{q}'", "goes with data.completion"),
+        ("data.prompt='{q'", "expected '}' before end of string"),
+    ],
+)
+def test_keys_of_one_task_are_checked(override, words):
+    (line,) = [line for line in fault_lines("quickstart", override) if words in line]
+    assert line.startswith("command line: data.")

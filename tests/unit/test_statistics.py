@@ -8,9 +8,12 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
+from lora_tune.metrics import f1_of
 from lora_tune.statistics import (
+    exchange_test,
     holm,
     mcnemar_p,
+    measure_interval,
     paired_interval,
     smallest_difference,
     wilson_interval,
@@ -100,3 +103,47 @@ def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch):
         wilson += low <= 0.8 <= high
     assert 930 <= bootstrap <= 970
     assert 930 <= wilson <= 970
+
+
+def test_the_interval_of_a_ratio_is_that_of_scipy():
+    from scipy.stats import bootstrap
+
+    counts = np.stack([RANDOM.random(200), RANDOM.uniform(1, 5, 200)], axis=1)
+    expected = bootstrap(
+        (counts[:, 0], counts[:, 1]),
+        lambda x, y, axis: x.sum(axis=axis) / y.sum(axis=axis),
+        paired=True,
+        n_resamples=9999,
+        method="BCa",
+        batch=1000,  # the draws depend on it
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    found = measure_interval(counts, lambda sums: sums[..., 0] / sums[..., 1])
+    assert found == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.1, 0.4])
+def test_exchanging_answers_is_scipys_permutation_test(shift):
+    from scipy.stats import permutation_test
+
+    first, second = RANDOM.normal(size=60) + shift, RANDOM.normal(size=60)
+    expected = permutation_test(
+        (first, second),
+        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
+        permutation_type="samples",
+        n_resamples=20000,
+        rng=np.random.default_rng(1),
+    ).pvalue
+    ones = np.ones(60)
+    p_value, deviation = exchange_test(
+        np.stack([first, ones], axis=1),
+        np.stack([second, ones], axis=1),
+        lambda sums: sums[..., 0] / sums[..., 1],
+    )
+    assert p_value == pytest.approx(expected, abs=0.02)
+    assert deviation == pytest.approx(np.sqrt(((first - second) ** 2).sum()) / 60, rel=0.03)
+
+
+def test_models_that_answer_alike_are_never_told_apart():
+    counts = RANDOM.integers(0, 5, (50, 3)).astype(float)
+    assert exchange_test(counts, counts.copy(), f1_of) == (1.0, 0.0)

@@ -1,0 +1,171 @@
+"""A model that answers texts: at hand while training, or loaded from a saved adapter."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lora_tune.adapter import load_adapter_weights
+from lora_tune.artifact import Artifact, find_adapter, find_adapter_base
+from lora_tune.batching import make_collator
+from lora_tune.environment import find_device
+from lora_tune.errors import ArtifactError, DataError, first_line
+from lora_tune.evaluation import answer_rows
+from lora_tune.model import load_model
+from lora_tune.tasks import Task
+from lora_tune.tasks.causal_lm import Completion
+from lora_tune.texts import text_fault
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+MOST_WRITTEN = 64  # tokens after a prompt
+WRITTEN_TOGETHER = 16  # prompts
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that answers texts, with everything it needs to do so."""
+
+    model: "Module"
+    tokenizer: "PreTrainedTokenizerBase"  # truncates to its model_max_length
+    task: Task
+    labels: list[str]
+
+    def predict(self, texts: Sequence[str], *, title: str = "") -> list[Any]:
+        """Answer texts, one answer each, in their order.
+
+        Args:
+            title: of a progress bar; empty for none.
+
+        Returns:
+            The task's own answers: a Prediction of a class, Entities, or a Completion.
+
+        Raises:
+            DataError: a text is empty.
+        """
+        if isinstance(texts, str):
+            raise DataError("texts: found one text, expected a list of them")
+        for row, text in enumerate(texts):
+            fault = text_fault(text)
+            if fault:
+                raise DataError(f"texts, row {row} (rows count from 0): {fault}")
+        if not texts:
+            return []
+        if self.task.generates:
+            return [Completion(text) for text in self.write_on(texts, title=title)]
+        inputs = self.task.take_texts(texts)
+        answers = self.answer(inputs, title=title)
+        return [
+            self.task.tell(answer, given, self.labels)
+            for answer, given in zip(answers, inputs, strict=True)
+        ]
+
+    def write_on(self, texts: Sequence[str], *, title: str = "") -> list[str]:
+        """Write what is likeliest after each prompt, at most MOST_WRITTEN tokens, greedily."""
+        import torch
+        from tqdm import tqdm
+
+        start = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
+        start = [number for number in start if number is not None][:1]
+        device = next(self.model.parameters()).device
+        was_training = self.model.training
+        self.model.eval()
+        written = []
+        for at in tqdm(
+            range(0, len(texts), WRITTEN_TOGETHER), desc=title, disable=not title or None
+        ):
+            some = list(texts[at : at + WRITTEN_TOGETHER])
+            room = self.tokenizer.model_max_length - MOST_WRITTEN
+            ids = self.tokenizer(some, add_special_tokens=False)["input_ids"]
+            rows = {"input_ids": [start + row[-room:] for row in ids]}
+            # The last token of a prompt must be next to what is written.
+            inputs = self.tokenizer.pad(rows, padding_side="left", return_tensors="pt").to(device)
+            with torch.inference_mode():
+                found = self.model.generate(
+                    **inputs,
+                    max_new_tokens=MOST_WRITTEN,
+                    do_sample=False,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                )
+            new = found[:, inputs["input_ids"].shape[1] :]
+            written += self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        self.model.train(was_training)
+        return written
+
+    def answer(self, inputs: Sequence[Any], *, title: str = "") -> list[np.ndarray]:
+        """Run the model over one input of the task's or more; fp32, (answers, numbers) for each."""
+        columns, _ = self.task.encode(inputs, None, self.tokenizer, self.tokenizer.model_max_length)
+        return answer_rows(
+            self.model,
+            columns,
+            task=self.task,
+            collate=make_collator(self.tokenizer, self.task),
+            title=title,
+        )
+
+
+def load_adapter(source: str | Path, *, base: str | None = None) -> Predictor:
+    """Load a verified adapter and its base model, for inference.
+
+    Args:
+        source: an adapter directory, or a Hub id, `owner/name` or `owner/name@revision`.
+        base: where its base is; None for the place that the adapter names.
+
+    Raises:
+        ArtifactError: the adapter is damaged or incomplete, or the base is not its own.
+        ModelError: its base model cannot be found.
+    """
+    return load_predictor(find_adapter(source), base)
+
+
+def load_predictor(artifact: Artifact, base: str | None = None) -> Predictor:
+    """Load an adapter that has been verified; see `load_adapter`."""
+    model, tokenizer, _ = load_adapter_base(artifact, base)
+    adapted = load_adapter_weights(model, artifact.folder)
+    return Predictor(adapted, tokenizer, artifact.task, artifact.manifest.labels)
+
+
+def load_adapter_base(
+    artifact: Artifact, base: str | None = None, *, quantized: bool = True
+) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", bool]:
+    """Load the base of an adapter, ready to take it; seed before, for a fresh head.
+
+    Args:
+        quantized: False loads in full precision what was quantised while training.
+
+    Returns:
+        The model, on its device; the adapter's tokenizer; whether the model's head is fresh.
+    """
+    found, config = find_adapter_base(artifact, base)
+    if not quantized:
+        config = replace(config, quantization=None)
+    tokenizer = load_adapter_tokenizer(artifact.folder)
+    model, _, fresh_head = load_model(
+        found,
+        config,
+        task=artifact.task,
+        labels=artifact.manifest.labels,
+        tokenizer=tokenizer,
+    )
+    if config.quantization is None:  # bitsandbytes places its own
+        model.to(find_device())
+    return model, tokenizer, fresh_head
+
+
+def load_adapter_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer that travels with an adapter.
+
+    Raises:
+        ArtifactError: it is damaged.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError, AttributeError, TypeError) as error:
+        raise ArtifactError(f"{folder}: its tokenizer is damaged: {first_line(error)}") from None

@@ -1,0 +1,267 @@
+"""Text after text: a language model on plain texts, or on completions of prompts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lora_tune.errors import DataError
+from lora_tune.metrics import PERPLEXITY, Measure
+from lora_tune.recipe import DataConfig
+from lora_tune.rows import Split
+from lora_tune.tasks.task import IGNORED, Rival
+from lora_tune.texts import ROW, read_texts, text_fault
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+TARGET_BYTES = "target_bytes"  # of the text that a row's judged tokens stand for, in UTF-8
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely a model finds a text."""
+
+    perplexity: float
+
+    @property
+    def label(self) -> str:
+        """The perplexity."""
+        return self.tell()
+
+    def tell(self) -> str:
+        """Say the perplexity."""
+        return f"perplexity {self.perplexity:.1f}"
+
+    def cells(self) -> dict[str, Any]:
+        """The perplexity."""
+        return {"perplexity": self.perplexity}
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model writes after a prompt."""
+
+    text: str
+
+    @property
+    def label(self) -> str:
+        """The text."""
+        return self.text
+
+    def tell(self) -> str:
+        """Say the text."""
+        return self.text
+
+    def cells(self) -> dict[str, Any]:
+        """The text."""
+        return {"completion": self.text}
+
+
+@dataclass(frozen=True)
+class CausalLanguageModeling:
+    """What sets this task apart from others. An input is {prompt, completion}."""
+
+    name: str = "causal_lm"
+    auto_class: str = "AutoModelForCausalLM"
+    peft_task_type: str = "CAUSAL_LM"
+    collator: str = "DataCollatorForTokenClassification"  # pads labels as it pads tokens
+    measure: Measure = PERPLEXITY
+    metrics: tuple[str, ...] = ("perplexity", "bits_per_byte", "token_accuracy")
+    has_head: bool = False
+    has_classes: bool = False
+    linear: None = None  # a row has several answers
+    generates: bool = True
+    pipeline: str = "text-generation"
+    pipeline_options: str = ""
+    purpose: str = "to write on"
+    limits: str = "What it writes may be untrue."
+
+    def columns(self, config: DataConfig) -> list[tuple[str, str]]:
+        """The text; or the columns that prompt and completion are made of."""
+        if config.completion is None:
+            return [("text", config.text)]
+        templates = {"prompt": config.prompt or "", "completion": config.completion}
+        return [(key, name) for key, template in templates.items() for name in _fields(template)]
+
+    def known_labels(self, config: DataConfig) -> list[str]:
+        """None are needed."""
+        return []
+
+    def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
+        """Name none."""
+        return []
+
+    def read_rows(
+        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
+    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+        """Read plain texts, or fill the recipe's templates from each row's columns."""
+        if config.completion is None:
+            texts = read_texts(rows, config.text, where=where)
+            inputs = [{"prompt": "", "completion": text} for text in texts]
+        else:
+            inputs = []
+            for place, row in zip(rows[ROW], rows, strict=True):
+                filled = {
+                    "prompt": _fill(config.prompt or "", row),
+                    "completion": _fill(config.completion, row),
+                }
+                fault = text_fault(filled["completion"])
+                if fault:
+                    raise DataError(
+                        f"{where}: row {place} (rows count from 0), completion: {fault}"
+                    )
+                inputs.append(filled)
+            texts = [given["prompt"] + given["completion"] for given in inputs]
+        return texts, inputs, np.zeros(len(texts)), [given["completion"] for given in inputs]
+
+    def encode(
+        self,
+        inputs: Sequence[Any],
+        labels: np.ndarray | None,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> tuple[dict[str, list[Any]], np.ndarray]:
+        """Tokenise: a start token, the prompt, which is not judged, the completion and its end."""
+        start = _start(tokenizer)
+        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        prompts, completions = (
+            tokenizer([given[name] for given in inputs], add_special_tokens=False)["input_ids"]
+            for name in ("prompt", "completion")
+        )
+        columns: dict[str, list[Any]] = {
+            name: [] for name in ("input_ids", "attention_mask", "labels", TARGET_BYTES)
+        }
+        counts = []
+        for prompt, completion in zip(prompts, completions, strict=True):
+            counts.append(len(start) + len(prompt) + len(completion) + len(end))
+            # Of what is too long, the prompt loses its beginning, down to half of the room.
+            room = max_length - len(start) - len(end)
+            kept_prompt = max(room - len(completion), room // 2)
+            before = start + prompt[max(0, len(prompt) - kept_prompt) :]
+            ids = (before + completion + end)[:max_length]
+            columns["input_ids"].append(ids)
+            columns["attention_mask"].append([1] * len(ids))
+            columns["labels"].append([IGNORED] * min(len(before), len(ids)) + ids[len(before) :])
+            kept = tokenizer.decode(ids[len(before) :], skip_special_tokens=True)
+            columns[TARGET_BYTES].append(len(kept.encode()))
+        return columns, np.array(counts)
+
+    def take_texts(self, texts: Sequence[str]) -> list[Any]:
+        """Take texts as prompts."""
+        return [{"prompt": text, "completion": ""} for text in texts]
+
+    def pack(self, columns: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
+        """Lay plain texts end to end and cut them into blocks; leave prompts as they are."""
+        judged = [sum(label != IGNORED for label in labels) for labels in columns["labels"]]
+        if any(
+            len(ids) - count > 1 for ids, count in zip(columns["input_ids"], judged, strict=True)
+        ):
+            return columns
+        stream: list[int] = []
+        for ids in columns["input_ids"]:
+            stream += ids[1:] if stream and ids[0] == stream[-1] else ids
+        blocks = [stream[at : at + max_length] for at in range(0, len(stream), max_length)]
+        blocks = [block for block in blocks if len(block) > 1]
+        return {
+            "input_ids": blocks,
+            "attention_mask": [[1] * len(block) for block in blocks],
+            "labels": [[IGNORED, *block[1:]] for block in blocks],  # nothing foretells the first
+        }
+
+    def loss(
+        self,
+        logits: "torch.Tensor",
+        labels: "torch.Tensor",
+        *,
+        items: Any,
+        smoothing: float,
+        weights: "torch.Tensor | None" = None,
+    ) -> "torch.Tensor":
+        """Cross-entropy of logits (micro-batch, tokens, vocabulary) and the tokens after them."""
+        from torch.nn.functional import cross_entropy
+
+        total = cross_entropy(
+            logits[:, :-1].float().flatten(0, 1),
+            labels[:, 1:].flatten(),
+            reduction="sum",
+            ignore_index=IGNORED,
+            label_smoothing=smoothing,
+        )
+        return total / items
+
+    def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
+        """Keep log-probabilities in nats, of the token that is there and of the likeliest."""
+        import torch
+
+        assert labels is not None
+        kept = []
+        for row, own in zip(logits[:, :-1], labels[:, 1:], strict=True):
+            judged = own != IGNORED
+            shares = row[judged].log_softmax(dim=-1)
+            there = shares.gather(1, own[judged].unsqueeze(1)).squeeze(1)
+            kept.append(torch.stack([there, shares.amax(dim=1)], dim=1).cpu().numpy())
+        return kept
+
+    def decide(self, answers: np.ndarray) -> np.ndarray:
+        """Whether each token is the likeliest, (tokens,)."""
+        return answers[:, 0] >= answers[:, 1]
+
+    def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
+        """Count (nats, tokens)."""
+        return np.array([(-row[:, 0].sum(dtype=float), len(row)) for row in answers])
+
+    def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
+        """Perplexity, bits for each byte of text, share of tokens foretold, and loss in nats."""
+        nats, tokens = self.count(answers, split).sum(axis=0)
+        size = sum(split.encoded[TARGET_BYTES])
+        return {
+            "perplexity": float(np.exp(nats / tokens)),
+            "bits_per_byte": float(nats / np.log(2) / size),
+            "token_accuracy": float(np.concatenate(list(map(self.decide, answers))).mean()),
+            "loss": float(nats / tokens),
+        }
+
+    def break_down(self, answers: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
+        """Give nothing: texts are of no type."""
+        return []
+
+    def cell_names(self, labels: Sequence[str]) -> list[str]:
+        """The completion."""
+        return ["completion"]
+
+    def tell(self, answers: np.ndarray, given: Any, labels: Sequence[str]) -> Likelihood:
+        """How likely a row's tokens are."""
+        return Likelihood(float(np.exp(-answers[:, 0].mean())))
+
+    def answer_without_model(self, train: Split, test: Split) -> Mapping[str, Rival]:
+        """Give none."""
+        return {}
+
+    def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
+        """Count nothing: texts bear no label."""
+        return {}
+
+
+def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+    """What stands before the first token, so that it is foretold too."""
+    ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    return next(([number] for number in ids if number is not None), [])
+
+
+def _fields(template: str) -> list[str]:
+    """The columns that a template names."""
+    return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+
+
+def _fill(template: str, row: Mapping[str, Any]) -> str:
+    """Put a row's columns into a template, and nothing else of theirs."""
+    parts = Formatter().parse(template)
+    return "".join(
+        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
+        for text, name, _, _ in parts
+    )

@@ -1,0 +1,196 @@
+"""Any of several labels for each text, or for each pair of texts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lora_tune.errors import DataError
+from lora_tune.linear import LabelAnswers, LinearAnswers
+from lora_tune.metrics import MICRO_F1, Measure, f1_of
+from lora_tune.recipe import DataConfig
+from lora_tune.rows import Split
+from lora_tune.suggestions import did_you_mean
+from lora_tune.tasks.text_task import TextTask, read_inputs
+from lora_tune.texts import ROW
+
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+
+LINEAR = LabelAnswers()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a model says of one text."""
+
+    labels: list[str]  # those as likely as the threshold, or likelier
+    probabilities: dict[str, float]  # of each label
+
+    @property
+    def label(self) -> str:
+        """All labels."""
+        return "; ".join(self.labels) or "none"
+
+    def tell(self) -> str:
+        """Say all labels, and how likely each is."""
+        told = (f"{name} {self.probabilities[name]:.2f}" for name in self.labels)
+        return "; ".join(told) or "none"
+
+    def cells(self) -> dict[str, Any]:
+        """All labels, as JSON, and the probability of each."""
+        return {"labels": self.labels} | {f"p_{n}": p for n, p in self.probabilities.items()}
+
+
+@dataclass(frozen=True)
+class MultiLabelClassification(TextTask):
+    """What sets this task apart from others."""
+
+    name: str = "multi_label_classification"
+    measure: Measure = MICRO_F1
+    metrics: tuple[str, ...] = ("micro_f1", "macro_f1", "exact")
+    has_classes: bool = False
+    linear: LinearAnswers = LINEAR
+    purpose: str = "to give a text any of {labels}"
+    limits: str = "A text may get none of them."
+    threshold: float = 0.5  # of a label's probability
+
+    def known_labels(self, config: DataConfig) -> list[str] | None:
+        """Those that the recipe names."""
+        return config.labels
+
+    def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
+        """Name the labels: the recipe's, the column's, or those found."""
+        names = config.labels
+        feature = getattr(rows.features[config.label], "feature", None)
+        names = names or getattr(feature, "names", None)
+        if names is None:
+            found = {str(label) for row in rows[config.label] for label in _listed(row) or ()}
+            names = sorted(found)
+        if len(names) < 2:
+            raise DataError(
+                f"data.label: column {config.label!r} of train holds the labels {list(names)}, "
+                "expected lists of at least 2 in all"
+            )
+        return list(names)
+
+    def read_rows(
+        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
+    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+        """Read texts, or pairs of them, and labels, (rows, labels) of 0 and 1.
+
+        Raises:
+            DataError: a row's labels are no list, or not among the labels.
+        """
+        texts, inputs = read_inputs(rows, config, where=where)
+        numbers = {name: number for number, name in enumerate(labels)}
+        present = np.zeros((len(texts), len(labels)))
+        for row, (place, given) in enumerate(zip(rows[ROW], rows[config.label], strict=True)):
+            listed = _listed(given)
+            if listed is None:
+                raise DataError(
+                    f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
+                    f"{given!r}, expected a list of labels"
+                )
+            for label in listed:
+                number = label if isinstance(label, int) else numbers.get(label, -1)
+                if not 0 <= number < len(labels):
+                    near = did_you_mean(label, labels) if isinstance(label, str) else ""
+                    raise DataError(
+                        f"{where}: column {config.label!r}, row {place} (rows count from 0): "
+                        f"{label!r} is not among {', '.join(labels)}{near}"
+                    )
+                present[row, number] = 1
+        told = ["; ".join(labels[int(n)] for n in np.flatnonzero(row)) or "none" for row in present]
+        return texts, inputs, present, told
+
+    def loss(
+        self,
+        logits: "torch.Tensor",
+        labels: "torch.Tensor",
+        *,
+        items: Any,
+        smoothing: float,
+        weights: "torch.Tensor | None" = None,
+    ) -> "torch.Tensor":
+        """Binary cross-entropy of logits and labels, (micro-batch, labels) both."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        aims = labels.float() * (1 - smoothing) + smoothing / 2
+        return binary_cross_entropy_with_logits(logits.float(), aims, reduction="sum") / items
+
+    def decide(self, answers: np.ndarray) -> np.ndarray:
+        """Whether each label is given, (labels,)."""
+        return _shares(answers)[0] >= self.threshold
+
+    def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
+        """Count labels (given rightly, given wrongly, missed)."""
+        given, true = self._both(answers, split)
+        return np.stack(
+            [(given & true).sum(1), (given & ~true).sum(1), (~given & true).sum(1)], axis=1
+        ).astype(float)
+
+    def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
+        """F1 over all labels, its mean over labels, rows with all labels right, and loss."""
+        given, true = self._both(answers, split)
+        logits = np.concatenate(answers).astype(float)
+        counts = np.stack(
+            [(given & true).sum(0), (given & ~true).sum(0), (~given & true).sum(0)], axis=1
+        )
+        return {
+            "micro_f1": float(f1_of(counts.sum(axis=0))),
+            "macro_f1": float(f1_of(counts).mean()),
+            "exact": float((given == true).all(axis=1).mean()),
+            "loss": float((np.logaddexp(0, logits) - true * logits).mean()),
+        }
+
+    def break_down(self, answers: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
+        """Score each label."""
+        given, true = self._both(answers, split)
+        rows = []
+        for number, name in enumerate(split.rows.names):
+            hits = int((given[:, number] & true[:, number]).sum())
+            told, own = int(given[:, number].sum()), int(true[:, number].sum())
+            rows.append(
+                {
+                    "label": name,
+                    "rows": own,
+                    "precision": hits / told if told else None,
+                    "recall": hits / own if own else None,
+                    "f1": 2 * hits / (told + own) if told + own else None,
+                }
+            )
+        return rows
+
+    def cell_names(self, labels: Sequence[str]) -> list[str]:
+        """The labels, and the probability of each."""
+        return ["labels", *(f"p_{label}" for label in labels)]
+
+    def tell(self, answers: np.ndarray, given: Any, labels: Sequence[str]) -> Labels:
+        """The labels as likely as the threshold, and the probabilities of all."""
+        (row,) = _shares(answers)
+        kept = [name for name, share in zip(labels, row, strict=True) if share >= self.threshold]
+        return Labels(kept, dict(zip(labels, map(float, row), strict=True)))
+
+    def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
+        """Rows with each label."""
+        return dict(zip(names, labels.sum(axis=0).astype(int).tolist(), strict=True))
+
+    def _both(self, answers: Sequence[np.ndarray], split: Split) -> tuple[np.ndarray, np.ndarray]:
+        """What is given and what is true, (rows, labels) both."""
+        given = _shares(np.concatenate(answers)) >= self.threshold
+        return given, split.rows.labels > 0
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """A row's labels; of a text, those between its semicolons or commas."""
+    if isinstance(value, str):
+        parts = (part.strip() for part in value.replace(";", ",").split(","))
+        return [part for part in parts if part]
+    return list(value) if isinstance(value, list) else [] if value is None else None
+
+
+def _shares(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(float)))

@@ -1,0 +1,182 @@
+"""Each task from a recipe to a saved adapter and back, on tiny models."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from lora_tune.cli import main
+from lora_tune.predictor import load_adapter
+from tests.conftest import ROOT
+from tests.tiny import make_base
+
+NAMES = ["Ann", "Bo", "Cleo", "Dan", "Eve", "Finn"]
+PLACES = ["Rome", "Oslo", "Lima", "Bonn"]
+
+
+def tagged(count):
+    for i in range(count):
+        name, place = NAMES[i % len(NAMES)], PLACES[i % len(PLACES)]
+        words = ["so", name, "Lee", "went", "to", place, "again", str(i)]
+        tags = ["O", "B-person", "I-person", "O", "O", "B-place", "O", "O"]
+        yield {"words": words, "tags": tags}
+
+
+def written(count):
+    for i in range(count):
+        yield {"text": f"Flight {i} was late, and nobody said why. {'Sorry! ' * (i % 3)}"}
+
+
+def asked(count):
+    for i in range(count):
+        yield {"question": f"Is {i} even?", "answer": "Yes." if i % 2 == 0 else "No."}
+
+
+def rated(count):
+    for i in range(count):
+        stars = i % 5
+        yield {"text": "good " * stars + "bad " * (4 - stars), "label": float(stars)}
+
+
+def labelled(count):
+    for i in range(count):
+        names = [name for at, name in enumerate(("food", "staff", "price")) if i >> at & 1]
+        yield {"text": f"number {i}: " + " ".join(f"the {name}" for name in names), "label": names}
+
+
+CASES = {
+    "sequence_regression": ("distilbert-base-uncased", rated, {}, "good good good good"),
+    "multi_label_classification": (
+        "distilbert-base-uncased",
+        labelled,
+        {"threshold": 0.4},
+        "the staff the food",
+    ),
+    "token_classification": (
+        "bert-base-cased",
+        tagged,
+        {"text": "words", "label": "tags"},
+        "So Ann Lee went to Rome again.",
+    ),
+    "causal_lm": ("gpt2", written, {}, "Flight 7 was"),
+    "causal_lm of prompts": (
+        "gpt2",
+        asked,
+        {"prompt": "Q: {question}\nA: ", "completion": "{answer}"},
+        "Q: Is 3 even?\nA: ",
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def run(request, tmp_path_factory):
+    """Train a tiny recipe of each task by the command line."""
+    base, rows, columns, example = CASES[request.param]
+    folder = tmp_path_factory.mktemp("task")
+    for split, count in (("train", 48), ("validation", 12), ("test", 24)):
+        lines = [json.dumps(row) + "\n" for row in rows(count)]
+        (folder / f"{split}.jsonl").write_text("".join(lines))
+    data = {"source": str(folder), "validation": {"split": "validation"}, "max_length": 64}
+    training = {"num_train_epochs": 8, "per_device_train_batch_size": 8, "learning_rate": 0.02}
+    recipe = {
+        "task": request.param.partition(" ")[0],
+        "model": {"name": str(make_base(folder / "base", base)), "dropout": 0.0},
+        "data": data | columns,
+        "training": training,
+        "examples": [example],
+    }
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    assert main(["train", str(folder / "tiny.yaml"), "--output", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def read(run):
+    return json.loads((run / "comparison.json").read_text())
+
+
+def test_it_learns_and_says_what_the_rows_allow(run):
+    compared = read(run)
+    assert compared["metric"] in compared["adapted"]
+    pair = next(pair for pair in compared["pairs"] if pair["rung"] == "base")
+    sign = -1 if compared["metric"] in ("perplexity", "mean_absolute_error") else 1
+    assert sign * pair["difference"] > 0
+    assert pair["p_value"] < 0.05
+    assert pair["verdict"].startswith("LoRA is better than the base by")
+    assert compared["difference"] == pytest.approx(pair["difference"])
+    low, high = pair["interval"] or [pair["difference"]] * 2  # none where every row says the same
+    assert low <= pair["difference"] <= high
+    rows = [json.loads(line) for line in (run / "predictions.jsonl").open()]
+    assert len(rows) == compared["test_rows"] == 24
+    assert {"row", "label", "base", "adapted"} <= rows[0].keys()
+    assert (run / "report.html").read_text().count("<svg") >= 4
+
+
+def test_a_fresh_process_answers_alike(run):
+    assert read(run)["reload"]["rows"] == 24
+    assert read(run)["reload"]["largest_logit_difference"] <= 1e-4
+
+
+def test_predictions(run, tmp_path, capsys):
+    example = read(run)["examples"][0]
+    adapter = load_adapter(run / "adapter")
+    (answer,) = adapter.predict([example["text"]])
+    assert answer.tell() == example["adapted"]
+    source, output = tmp_path / "given.jsonl", tmp_path / "out.csv"
+    source.write_text(json.dumps({"text": example["text"]}) + '\n{"text": ""}\n')
+    words = ["predict", str(run / "adapter"), "--input", str(source), "--output", str(output)]
+    assert main(words) == 2
+    assert "row 1 (rows count from 0): found nothing" in capsys.readouterr().err
+    kept = output.read_text().splitlines()
+    assert kept[0].split(",")[1:] == adapter.task.cell_names(adapter.labels)
+    assert main(["predict", str(run / "adapter"), "--text", example["text"]]) == 0
+    shown = capsys.readouterr().out
+    assert adapter.task.cell_names(adapter.labels)[0] in shown
+
+
+def test_evaluate_gives_the_same_figures(run, tmp_path):
+    again = tmp_path / "again.json"
+    assert main(["evaluate", str(run / "adapter"), "--output", str(again)]) == 0
+    found, trained = json.loads(again.read_text()), read(run)
+    for side in ("base", "adapted"):
+        assert found[side] == pytest.approx(trained[side], rel=1e-5)
+
+
+def test_merged_it_answers_alike(run, tmp_path):
+    assert main(["merge", str(run / "adapter"), "--output", str(tmp_path / "merged")]) == 0
+    parity = json.loads((tmp_path / "merged" / "parity.json").read_text())
+    assert parity["flipped_predictions"] == 0
+    assert parity["largest_logit_difference"] < 1e-3
+    assert parity["merged"] == pytest.approx(parity["unmerged"], rel=1e-4)
+
+
+def test_the_card_loads_it_by_peft_alone(run):
+    card = (run / "adapter" / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0]
+    code = code.replace("PATH-OR-REPO", str(run / "adapter"))
+    check = "import sys; assert not any(n.startswith('lora_tune') for n in sys.modules)"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"{code}\n{check}\nprint(type(model).__name__, model.active_adapter)",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("PeftModelFor")
+
+
+def test_a_changed_adapter_is_refused(run, tmp_path, capsys):
+    import shutil
+
+    folder = shutil.copytree(run / "adapter", tmp_path / "adapter")
+    weights = folder / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert main(["predict", str(folder), "--text", "Ann"]) == 2
+    assert "adapter_model.safetensors" in capsys.readouterr().err
