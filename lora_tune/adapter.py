@@ -144,6 +144,7 @@ def save_adapter(
     base: Base,
     tokenizer: "PreTrainedTokenizerBase",
     labels: Sequence[str],
+    task: Task,
 ) -> int:
     """Write a PEFT directory with head, tokenizer and label names.
 
@@ -157,7 +158,8 @@ def save_adapter(
     config.modules_to_save = sorted(set(config.modules_to_save))
     # Resized embeddings are not trained, and a new pad token's row is never attended to.
     model.save_pretrained(folder, save_embedding_layers=False)
-    tokenizer.chat_template = None  # several would be a folder of files that no classifier needs
+    if not task.generates or not isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = None  # several would be a folder of files
     tokenizer.save_pretrained(folder)
     text = json.dumps(list(labels), ensure_ascii=False)
     (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")

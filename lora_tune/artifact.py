@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -30,8 +31,18 @@ class Artifact:
     @property
     def task(self) -> Task:
         """What it was trained for."""
-        data = yaml.safe_load(self.manifest.recipe)["data"]
-        return find_task(self.manifest.task, threshold=data.get("threshold"))
+        return find_task(self.manifest.task, threshold=self._data.get("threshold"))
+
+    @property
+    def takes_pairs(self) -> bool:
+        """Whether it was trained on two texts at once."""
+        return self._data.get("text_pair") is not None
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        """The recipe's section of that name; keys of later versions are not in it."""
+        data: dict[str, Any] = yaml.safe_load(self.manifest.recipe)["data"]
+        return data
 
 
 def find_adapter(source: str | Path) -> Artifact:

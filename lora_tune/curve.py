@@ -145,9 +145,13 @@ def write_curve(curve: Curve, path: Path) -> None:
     rungs = {}
     for name in names:
         scores = [run.score(name) for run in curve.runs]
-        if name not in ("majority", "base") and all(scores):
+        if name not in ("majority", "constant", "base") and all(scores):
+            values = [score["metrics"][measure.name] for score in scores if score]
+            intervals = [score["interval"] for score in scores if score]
+            # Where all rows say the same there is no interval.
             rungs[TITLES[name]] = [
-                (score["metrics"][measure.name], score["interval"]) for score in scores if score
+                (value, interval or (value, value))
+                for value, interval in zip(values, intervals, strict=True)
             ]
     picture = curve_picture(curve.rows, rungs, metric=measure.title, highlighted=TITLES[LORA])
     page = render(TEMPLATE, curve=curve, rungs=rungs, picture=picture, metric=measure.title)

@@ -276,8 +276,7 @@ def _tokenise(
 ) -> Split:
     import datasets
 
-    columns, token_counts = task.encode(rows.inputs, rows.labels, tokenizer, config.max_length)
-    if rows.name == "train":
-        columns = task.pack(columns, config.max_length)
+    encode = task.encode_training if rows.name == "train" else task.encode
+    columns, token_counts = encode(rows.inputs, rows.labels, tokenizer, config.max_length)
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
     return Split(rows, datasets.Dataset.from_dict(columns), token_counts)

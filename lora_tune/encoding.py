@@ -18,7 +18,8 @@ def encode(
     """Tokenise rows in batches: truncated to max_length tokens, not padded.
 
     Args:
-        inputs: texts, pairs of texts as {text, text_pair}, or lists of words.
+        inputs: texts, pairs of texts as {text, text_pair}, or words as {text, words: [[start,
+            end], ...]}.
 
     Returns:
         The model's inputs, and WORD_IDS for words, a list for each row; and token counts before
@@ -28,8 +29,10 @@ def encode(
     counts: list[int] = []
     for start in range(0, len(inputs), ENCODING_ROWS):
         some = list(inputs[start : start + ENCODING_ROWS])
-        encode_some = _encode_pairs if isinstance(some[0], dict) else _encode_single
-        pieces, lengths = encode_some(some, tokenizer, max_length)
+        if isinstance(some[0], dict) and "text_pair" in some[0]:
+            pieces, lengths = _encode_pairs(some, tokenizer, max_length)
+        else:
+            pieces, lengths = _encode_single(some, tokenizer, max_length)
         counts.extend(lengths)
         for name, values in pieces.items():
             columns.setdefault(name, []).extend(values)
@@ -39,10 +42,10 @@ def encode(
 def _encode_single(
     inputs: list[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
 ) -> tuple[dict[str, list[Any]], Sequence[int]]:
-    words = isinstance(inputs[0], list)
+    words = isinstance(inputs[0], dict)
     pieces = tokenizer(
-        inputs,
-        is_split_into_words=words,
+        [given["text"] for given in inputs] if words else inputs,
+        return_offsets_mapping=words,
         truncation=True,
         max_length=max_length,
         return_overflowing_tokens=True,  # what truncation cut off comes as further pieces
@@ -53,9 +56,20 @@ def _encode_single(
     content = np.array([len(ids) - added for ids in pieces["input_ids"]])
     columns = {name: [values[i] for i in kept] for name, values in pieces.items()}
     if words:
-        found = (pieces.word_ids(i) for i in kept)
-        columns[WORD_IDS] = [[-1 if word is None else word for word in ids] for ids in found]
+        offsets = columns.pop("offset_mapping")
+        columns[WORD_IDS] = list(map(_find_words, inputs, offsets))
     return columns, np.bincount(owners, weights=content).astype(int) + added
+
+
+def _find_words(given: dict[str, Any], offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Number the word that each token ends in, by the tokens' offsets (start, end) in the text.
+
+    A tokenizer that counts the space before a word to its first token begins a token too early.
+    """
+    words = np.full(len(given["text"]), -1)
+    for number, (start, end) in enumerate(given["words"]):
+        words[start:end] = number
+    return [int(words[end - 1]) if end > start else -1 for start, end in offsets]
 
 
 def _encode_pairs(

@@ -1,7 +1,7 @@
 """Entities in a text: read from BIO tags, and told as spans."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,6 +79,14 @@ def join_words(words: Sequence[str]) -> dict[str, Any]:
     ends = np.cumsum([len(word) + 1 for word in words]) - 1
     places = [[int(end) - len(word), int(end)] for word, end in zip(words, ends, strict=True)]
     return {"text": " ".join(words), "words": places}
+
+
+def fill_words(given: Mapping[str, Any], numbers: Iterable[int]) -> dict[str, Any]:
+    """Put full stops in the place of some words of {text, words}."""
+    text = given["text"]
+    for start, end in (given["words"][number] for number in numbers):
+        text = text[:start] + "." * (end - start) + text[end:]
+    return {"text": text, "words": given["words"]}
 
 
 def describe_tags(

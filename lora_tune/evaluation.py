@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 BATCH_SIZE = 32  # rows; of like length, so that little is padded
+MOST_LOGITS = 200_000_000  # at once
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,10 @@ def answer_rows(
     Returns:
         What the task reads from the outputs, in fp32, (answers, numbers) for each row in order.
     """
+    if task.generates:  # a row's logits are as wide as the vocabulary, at each of its tokens
+        longest = max(map(len, columns["input_ids"]))
+        vocabulary = model.config.get_text_config().vocab_size
+        batch_size = max(1, min(batch_size, MOST_LOGITS // (longest * vocabulary)))
     order, answers = [], []
     for batch, _, labels, outputs in run_rows(
         model, columns, collate=collate, title=title, batch_size=batch_size

@@ -30,8 +30,18 @@ class FinishedRun:
         return next((s for s in self.comparison["rungs"] if s["rung"] == rung), None)
 
     def counts(self, rung: str) -> np.ndarray:
-        """What a rung's answer to each test row adds to the task's measure, (rows, counts)."""
-        return np.array([row["counts"][rung] for row in self.predictions])
+        """What a rung's answer to each test row adds to the task's measure, (rows, counts).
+
+        Raises:
+            ArtifactError: the run does not tell.
+        """
+        try:
+            return np.array([row["counts"][rung] for row in self.predictions])
+        except KeyError as error:
+            raise ArtifactError(
+                f"{self.folder}: lacks {error} of each row; it was written by another version of "
+                "lora_tune, or has no such rung"
+            ) from None
 
 
 def read_run(folder: Path) -> FinishedRun:

@@ -35,6 +35,7 @@ LINEAR, DENSITY = "linear", 0.5  # where several adapters are combined and nothi
 # What rounding may do. A merge that lost a head or a factor is far beyond.
 MOST_FLIPPED = 0.01  # of the predictions
 LARGEST_DIFFERENCE = 1.0  # of a logit
+MOST_SPREAD = 0.05  # of the answers' spread, where they are numbers and nothing can flip
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Parity:
     largest_logit_difference: float
     predictions: int  # one for each row, or several
     flipped_predictions: int
+    allowed_difference: float
     metric: str
     unmerged: float
     merged: float
@@ -59,7 +61,7 @@ class Parity:
         """Whether rounding alone may have made the difference."""
         return (
             self.flipped_predictions <= MOST_FLIPPED * self.predictions
-            and self.largest_logit_difference <= LARGEST_DIFFERENCE
+            and self.largest_logit_difference <= self.allowed_difference
         )
 
 
@@ -159,11 +161,12 @@ def merge_adapters(
                 float(np.abs(one - other).max())
                 for one, other in zip(merged, unmerged, strict=True)
             ),
-            predictions=sum(map(len, merged)),
+            predictions=sum(len(task.decide(answer)) for answer in merged),
             flipped_predictions=sum(
                 int((task.decide(one) != task.decide(other)).sum())
                 for one, other in zip(merged, unmerged, strict=True)
             ),
+            allowed_difference=_allow(task, unmerged),
             metric=task.measure.name,
             unmerged=judge_answers(unmerged, rows, task).metrics[task.measure.name],
             merged=judge_answers(merged, rows, task).metrics[task.measure.name],
@@ -173,7 +176,7 @@ def merge_adapters(
             raise ArtifactError(
                 f"the merged model is too far from the adapter: expected at most "
                 f"{MOST_FLIPPED:.0%} of predictions flipped and no logit changed by more than "
-                f"{LARGEST_DIFFERENCE:g}; nothing was written; --force writes it all the same"
+                f"{parity.allowed_difference:g}; nothing was written; --force writes it anyway"
             )
         report = json.dumps(asdict(parity), indent=2) + "\n"
         for name, text in {
@@ -202,6 +205,13 @@ def _write_model(
     with quiet_loading():
         loaded = getattr(transformers, task.auto_class).from_pretrained(folder)
     return loaded.to(find_device())
+
+
+def _allow(task: Task, answers: Sequence[np.ndarray]) -> float:
+    """How far a number of an answer may move: where it is the answer, in parts of their spread."""
+    if sum(len(task.decide(answer)) for answer in answers):
+        return LARGEST_DIFFERENCE
+    return MOST_SPREAD * float(np.ptp(np.concatenate(answers)))
 
 
 def _share_out(weights: Sequence[float] | None, adapters: int) -> list[float]:

@@ -102,7 +102,7 @@ def load_model(
     import transformers
 
     auto_class = getattr(transformers, task.auto_class)
-    model_config = _configure(base, config, labels, tokenizer)
+    model_config = _configure(base, config, labels, tokenizer, task)
     with torch.device("meta"):
         on_top = head_modules(auto_class.from_config(model_config))
     head = list(on_top) if task.has_head else []
@@ -198,7 +198,7 @@ def build_meta_model(
     import torch
     import transformers
 
-    model_config = _configure(base, config, labels, tokenizer)
+    model_config = _configure(base, config, labels, tokenizer, task)
     if tokenizer is not None:
         model_config.vocab_size = max(model_config.vocab_size, len(tokenizer))
     try:
@@ -245,11 +245,14 @@ def _configure(
     config: ModelConfig,
     labels: Sequence[str],
     tokenizer: "PreTrainedTokenizerBase | None",
+    task: Task,
 ) -> "PreTrainedConfig":
     model_config = load_config(base)
     if labels:
         model_config.id2label = dict(enumerate(labels))
         model_config.label2id = {label: number for number, label in enumerate(labels)}
+    if task.problem_type is not None:  # else a merged model's pipeline takes softmaxes
+        model_config.problem_type = task.problem_type
     if tokenizer is not None:
         model_config.pad_token_id = tokenizer.pad_token_id
     if config.dropout is not None:

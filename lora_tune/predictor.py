@@ -15,7 +15,7 @@ from lora_tune.errors import ArtifactError, DataError, first_line
 from lora_tune.evaluation import answer_rows
 from lora_tune.model import load_model
 from lora_tune.tasks import Task
-from lora_tune.tasks.causal_lm import Completion
+from lora_tune.tasks.causal_lm import Completion, start_tokens
 from lora_tune.texts import text_fault
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Predictor:
     tokenizer: "PreTrainedTokenizerBase"  # truncates to its model_max_length
     task: Task
     labels: list[str]
+    takes_pairs: bool = False  # of texts
 
     def predict(self, texts: Sequence[str], *, title: str = "") -> list[Any]:
         """Answer texts, one answer each, in their order.
@@ -43,13 +44,18 @@ class Predictor:
             title: of a progress bar; empty for none.
 
         Returns:
-            The task's own answers: a Prediction of a class, Entities, or a Completion.
+            The task's own answers: Prediction, Labels, Value, Entities or Completion.
 
         Raises:
             DataError: a text is empty.
         """
         if isinstance(texts, str):
             raise DataError("texts: found one text, expected a list of them")
+        if texts and self.takes_pairs:
+            raise DataError(
+                "it was trained on pairs of texts, which predict does not take; `evaluate` with "
+                "--data compares it on labelled pairs"
+            )
         for row, text in enumerate(texts):
             fault = text_fault(text)
             if fault:
@@ -70,31 +76,34 @@ class Predictor:
         import torch
         from tqdm import tqdm
 
-        start = [self.tokenizer.bos_token_id, self.tokenizer.eos_token_id]
-        start = [number for number in start if number is not None][:1]
+        start = start_tokens(self.tokenizer)
+        config = self.model.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length
+        room = max(1, limit - MOST_WRITTEN - len(start))
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
         written = []
-        for at in tqdm(
-            range(0, len(texts), WRITTEN_TOGETHER), desc=title, disable=not title or None
-        ):
-            some = list(texts[at : at + WRITTEN_TOGETHER])
-            room = self.tokenizer.model_max_length - MOST_WRITTEN
-            ids = self.tokenizer(some, add_special_tokens=False)["input_ids"]
-            rows = {"input_ids": [start + row[-room:] for row in ids]}
-            # The last token of a prompt must be next to what is written.
-            inputs = self.tokenizer.pad(rows, padding_side="left", return_tensors="pt").to(device)
-            with torch.inference_mode():
-                found = self.model.generate(
-                    **inputs,
-                    max_new_tokens=MOST_WRITTEN,
-                    do_sample=False,
-                    pad_token_id=self.tokenizer.pad_token_id,
-                )
-            new = found[:, inputs["input_ids"].shape[1] :]
-            written += self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        self.model.train(was_training)
+        starts = range(0, len(texts), WRITTEN_TOGETHER)
+        try:
+            for at in tqdm(starts, desc=title, disable=None if title else True, leave=False):
+                some = list(texts[at : at + WRITTEN_TOGETHER])
+                ids = self.tokenizer(some, add_special_tokens=False)["input_ids"]
+                rows = {"input_ids": [start + row[max(0, len(row) - room) :] for row in ids]}
+                # The last token of a prompt must be next to what is written.
+                inputs = self.tokenizer.pad(rows, padding_side="left", return_tensors="pt")
+                with torch.inference_mode():
+                    found = self.model.generate(
+                        **inputs.to(device),
+                        max_new_tokens=MOST_WRITTEN,
+                        do_sample=False,
+                        eos_token_id=self.tokenizer.eos_token_id,
+                        pad_token_id=self.tokenizer.pad_token_id,
+                    )
+                new = found[:, inputs["input_ids"].shape[1] :]
+                written += self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        finally:
+            self.model.train(was_training)
         return written
 
     def answer(self, inputs: Sequence[Any], *, title: str = "") -> list[np.ndarray]:
@@ -127,7 +136,9 @@ def load_predictor(artifact: Artifact, base: str | None = None) -> Predictor:
     """Load an adapter that has been verified; see `load_adapter`."""
     model, tokenizer, _ = load_adapter_base(artifact, base)
     adapted = load_adapter_weights(model, artifact.folder)
-    return Predictor(adapted, tokenizer, artifact.task, artifact.manifest.labels)
+    return Predictor(
+        adapted, tokenizer, artifact.task, artifact.manifest.labels, artifact.takes_pairs
+    )
 
 
 def load_adapter_base(

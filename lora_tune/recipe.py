@@ -40,6 +40,7 @@ OWN_KEYS = {
         "multi_label_classification",
         "sequence_regression",
     ),
+    "labels": ("sequence_classification", "multi_label_classification", "token_classification"),
     "class_weights": ("sequence_classification",),
     "threshold": ("multi_label_classification",),
     "prompt": ("causal_lm",),
@@ -216,6 +217,8 @@ class Sections:
             yield "seeds", f"must not repeat a seed, got {self.seeds}"
         if self.seeds and not all(0 <= seed < 2**32 for seed in self.seeds):
             yield "seeds", f"must be at least 0 and below 2**32, got {self.seeds}"
+        if self.examples and self.data.text_pair is not None:
+            yield "examples", "are single texts, but data.text_pair asks for two; leave them out"
         if any(not example.strip() for example in self.examples):
             yield "examples", "must not be empty texts"
         for key in (

@@ -75,10 +75,17 @@ def check_reload(folder: Path, trained: Answers) -> ReloadCheck:
     fault = _compare_tensors(trained.tensors, loaded)
     if fault:
         raise ArtifactError(f"the saved adapter is not the trained one: {fault}")
-    answers = np.concatenate([np.array(row, dtype=np.float32) for row in answer["answers"]])
-    expected = np.concatenate(trained.answers)
-    difference = float(np.abs(answers - expected).max())
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+    answers, expected = (
+        np.concatenate([np.array(row, dtype=np.float32).ravel() for row in rows])
+        for rows in (answer["answers"], trained.answers)
+    )
+    if answers.shape != expected.shape:
+        raise ArtifactError(
+            f"the saved adapter answers otherwise in a fresh process: {answers.size} numbers, "
+            f"expected {expected.size}; its tokenizer differs"
+        )
+    difference = float(np.abs(answers - expected).max(initial=0.0))
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
         raise ArtifactError(
             f"the saved adapter answers otherwise in a fresh process: a logit differs by "
             f"{difference:.3g} though its tensors are those trained; its base or tokenizer differs"

@@ -197,7 +197,7 @@ def _train(
         caveats=data.caveats + untouched,
     )
     adapter_bytes = save_adapter(
-        adapted, folder, base=inputs.base, tokenizer=tokenizer, labels=data.labels
+        adapted, folder, base=inputs.base, tokenizer=tokenizer, labels=data.labels, task=task
     )
     cost = Cost(trainable, total, adapter_bytes, history.train_seconds)
     seal_adapter(

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
+
 from lora_tune.comparison import LORA
 from lora_tune.errors import ArtifactError
 from lora_tune.finished_run import FinishedRun, read_run
-from lora_tune.metrics import Measure
+from lora_tune.metrics import PERPLEXITY, Measure
 from lora_tune.pairs import Pair, compare_counts, describe_pair
 from lora_tune.plots import ladder_picture
 from lora_tune.report import render, write_page
@@ -63,6 +65,12 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
         raise ArtifactError(f"compare: found runs of {' and '.join(sorted(tasks))}, expected one")
     measure = find_task(tasks.pop()).measure
     counts = [run.counts(LORA) for run in runs]
+    for name, own in zip(names, counts, strict=True):
+        if measure == PERPLEXITY and not np.array_equal(own[:, 1], counts[0][:, 1]):
+            raise ArtifactError(
+                f"{name}: cuts the test rows into other tokens than {names[0]}, so their "
+                "perplexities cannot be compared; expected one tokenizer and one data.max_length"
+            )
     found = [
         (names[i], names[j], compare_counts(counts[i], counts[j], measure))
         for i, j in combinations(range(len(runs)), 2)

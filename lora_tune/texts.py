@@ -1,5 +1,6 @@
 """Texts of a column of raw rows, each of them checked."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lora_tune.errors import DataError
@@ -26,6 +27,33 @@ def read_texts(rows: "Dataset", column: str, *, where: str) -> list[str]:
         if fault:
             raise DataError(f"{where}: column {column!r}, row {place} (rows count from 0): {fault}")
     return texts
+
+
+def own_names(rows: "Dataset", column: str) -> list[str] | None:
+    """Name what a column's numbers, or lists of them, count by its ClassLabel; None: none."""
+    feature = rows.features[column]
+    names = getattr(feature, "names", None) or getattr(
+        getattr(feature, "feature", None), "names", None
+    )
+    return list(names) if names else None
+
+
+def number_of(label: object, labels: Sequence[str], own: Sequence[str] | None) -> int | None:
+    """Number a label: by its name, or as a number of the column's own names, or of the labels.
+
+    Args:
+        labels: in the order of their numbers.
+        own: names that the column's numbers count; None where it has none.
+
+    Returns:
+        The number, from 0; None where it is not among the labels.
+    """
+    if isinstance(label, int) and not isinstance(label, bool):
+        names = own if own and set(own) == set(labels) else labels
+        if not 0 <= label < len(names):
+            return None
+        label = names[label]
+    return list(labels).index(label) if isinstance(label, str) and label in labels else None
 
 
 def text_fault(text: object) -> str | None:

@@ -52,8 +52,8 @@ def make_arguments(training: dict[str, Any], *, task: Task, checkpoints: Path) -
         fields["use_cpu"] = True  # else bf16 is refused where there is no accelerator
     chosen = fields["metric_for_best_model"] = fields["metric_for_best_model"] or task.measure.name
     names = ("loss", *task.metrics)
-    if chosen.removeprefix("eval_") == task.measure.name and task.measure.lower_is_better:
-        fields.setdefault("greater_is_better", False)
+    if fields.get("greater_is_better") is None and chosen.removeprefix("eval_") in task.falling:
+        fields["greater_is_better"] = False
     if chosen.removeprefix("eval_") not in names:
         near = did_you_mean(chosen, names) or f"; there are {', '.join(names)}"
         raise RecipeError(f"training.metric_for_best_model: {chosen!r} is not measured{near}")

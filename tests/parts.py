@@ -80,7 +80,7 @@ class Parts:
     def save(self, folder):
         """Save and seal the adapter; returns the bytes of its weights."""
         written = save_adapter(
-            self.adapted, folder, base=self.base, tokenizer=self.tokenizer, labels=LABELS
+            self.adapted, folder, base=self.base, tokenizer=self.tokenizer, labels=LABELS, task=TASK
         )
         self.reseal(folder)
         return written
@@ -96,6 +96,6 @@ class Parts:
             quantization=self.config.quantization,
             tensors=adapter_tensors(self.adapted),
             recipe_name="tiny",
-            recipe="",
+            recipe="data: {}\n",
             data_fingerprint="",
         )

@@ -72,6 +72,8 @@ class CausalLanguageModeling:
     collator: str = "DataCollatorForTokenClassification"  # pads labels as it pads tokens
     measure: Measure = PERPLEXITY
     metrics: tuple[str, ...] = ("perplexity", "bits_per_byte", "token_accuracy")
+    falling: tuple[str, ...] = ("perplexity", "bits_per_byte")
+    problem_type: None = None
     has_head: bool = False
     has_classes: bool = False
     linear: None = None  # a row has several answers
@@ -100,6 +102,8 @@ class CausalLanguageModeling:
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
         """Read plain texts, or fill the recipe's templates from each row's columns."""
+        if config.truncation_side == "left":
+            raise DataError("data.truncation_side: left would cut first words; expected right")
         if config.completion is None:
             texts = read_texts(rows, config.text, where=where)
             inputs = [{"prompt": "", "completion": text} for text in texts]
@@ -124,10 +128,10 @@ class CausalLanguageModeling:
         inputs: Sequence[Any],
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
-        max_length: int,
+        max_length: int | None,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenise: a start token, the prompt, which is not judged, the completion and its end."""
-        start = _start(tokenizer)
+        start = start_tokens(tokenizer)
         end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         prompts, completions = (
             tokenizer([given[name] for given in inputs], add_special_tokens=False)["input_ids"]
@@ -140,7 +144,7 @@ class CausalLanguageModeling:
         for prompt, completion in zip(prompts, completions, strict=True):
             counts.append(len(start) + len(prompt) + len(completion) + len(end))
             # Of what is too long, the prompt loses its beginning, down to half of the room.
-            room = max_length - len(start) - len(end)
+            room = (max_length or counts[-1]) - len(start) - len(end)
             kept_prompt = max(room - len(completion), room // 2)
             before = start + prompt[max(0, len(prompt) - kept_prompt) :]
             ids = (before + completion + end)[:max_length]
@@ -155,23 +159,28 @@ class CausalLanguageModeling:
         """Take texts as prompts."""
         return [{"prompt": text, "completion": ""} for text in texts]
 
-    def pack(self, columns: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
+    def encode_training(
+        self,
+        inputs: Sequence[Any],
+        labels: np.ndarray,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Lay plain texts end to end and cut them into blocks; leave prompts as they are."""
-        judged = [sum(label != IGNORED for label in labels) for labels in columns["labels"]]
-        if any(
-            len(ids) - count > 1 for ids, count in zip(columns["input_ids"], judged, strict=True)
-        ):
-            return columns
+        if any(given["prompt"] for given in inputs):
+            return self.encode(inputs, labels, tokenizer, max_length)
+        columns, counts = self.encode(inputs, labels, tokenizer, None)
         stream: list[int] = []
         for ids in columns["input_ids"]:
             stream += ids[1:] if stream and ids[0] == stream[-1] else ids
         blocks = [stream[at : at + max_length] for at in range(0, len(stream), max_length)]
         blocks = [block for block in blocks if len(block) > 1]
-        return {
+        packed = {
             "input_ids": blocks,
             "attention_mask": [[1] * len(block) for block in blocks],
             "labels": [[IGNORED, *block[1:]] for block in blocks],  # nothing foretells the first
         }
+        return packed, counts
 
     def loss(
         self,
@@ -247,7 +256,7 @@ class CausalLanguageModeling:
         return {}
 
 
-def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
+def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """What stands before the first token, so that it is foretold too."""
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
     return next(([number] for number in ids if number is not None), [])

@@ -13,7 +13,7 @@ from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks.text_task import TextTask, read_inputs
-from lora_tune.texts import ROW
+from lora_tune.texts import ROW, number_of, own_names
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +51,8 @@ class MultiLabelClassification(TextTask):
     name: str = "multi_label_classification"
     measure: Measure = MICRO_F1
     metrics: tuple[str, ...] = ("micro_f1", "macro_f1", "exact")
+    problem_type: str = "multi_label_classification"
+    pipeline_options: str = ", truncation=True, top_k=None"
     has_classes: bool = False
     linear: LinearAnswers = LINEAR
     purpose: str = "to give a text any of {labels}"
@@ -63,9 +65,7 @@ class MultiLabelClassification(TextTask):
 
     def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
         """Name the labels: the recipe's, the column's, or those found."""
-        names = config.labels
-        feature = getattr(rows.features[config.label], "feature", None)
-        names = names or getattr(feature, "names", None)
+        names = config.labels or own_names(rows, config.label)
         if names is None:
             found = {str(label) for row in rows[config.label] for label in _listed(row) or ()}
             names = sorted(found)
@@ -85,24 +85,25 @@ class MultiLabelClassification(TextTask):
             DataError: a row's labels are no list, or not among the labels.
         """
         texts, inputs = read_inputs(rows, config, where=where)
-        numbers = {name: number for number, name in enumerate(labels)}
-        present = np.zeros((len(texts), len(labels)))
-        for row, (place, given) in enumerate(zip(rows[ROW], rows[config.label], strict=True)):
-            listed = _listed(given)
-            if listed is None:
-                raise DataError(
-                    f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
-                    f"{given!r}, expected a list of labels"
-                )
-            for label in listed:
-                number = label if isinstance(label, int) else numbers.get(label, -1)
-                if not 0 <= number < len(labels):
-                    near = did_you_mean(label, labels) if isinstance(label, str) else ""
+        own = own_names(rows, config.label)
+        listed = list(map(_listed, rows[config.label]))
+        if _is_multi_hot(listed, len(labels)):
+            present = np.array(listed, dtype=float)
+        else:
+            present = np.zeros((len(texts), len(labels)))
+            for row, (place, given) in enumerate(zip(rows[ROW], listed, strict=True)):
+                here = f"{where}: column {config.label!r}, row {place} (rows count from 0)"
+                if given is None or len(set(given)) < len(given):
                     raise DataError(
-                        f"{where}: column {config.label!r}, row {place} (rows count from 0): "
-                        f"{label!r} is not among {', '.join(labels)}{near}"
+                        f"{here}: found {rows[config.label][row]!r}, expected a list of labels, "
+                        "none twice; or 0 or 1 for each label in every row"
                     )
-                present[row, number] = 1
+                for label in given:
+                    number = number_of(label, labels, own)
+                    if number is None:
+                        near = did_you_mean(label, labels) if isinstance(label, str) else ""
+                        raise DataError(f"{here}: {label!r} is not among {', '.join(labels)}{near}")
+                    present[row, number] = 1
         told = ["; ".join(labels[int(n)] for n in np.flatnonzero(row)) or "none" for row in present]
         return texts, inputs, present, told
 
@@ -127,18 +128,13 @@ class MultiLabelClassification(TextTask):
 
     def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
         """Count labels (given rightly, given wrongly, missed)."""
-        given, true = self._both(answers, split)
-        return np.stack(
-            [(given & true).sum(1), (given & ~true).sum(1), (~given & true).sum(1)], axis=1
-        ).astype(float)
+        return _count(*self._both(answers, split), axis=1)
 
     def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
         """F1 over all labels, its mean over labels, rows with all labels right, and loss."""
         given, true = self._both(answers, split)
         logits = np.concatenate(answers).astype(float)
-        counts = np.stack(
-            [(given & true).sum(0), (given & ~true).sum(0), (~given & true).sum(0)], axis=1
-        )
+        counts = _count(given, true, axis=0)
         return {
             "micro_f1": float(f1_of(counts.sum(axis=0))),
             "macro_f1": float(f1_of(counts).mean()),
@@ -150,16 +146,15 @@ class MultiLabelClassification(TextTask):
         """Score each label."""
         given, true = self._both(answers, split)
         rows = []
-        for number, name in enumerate(split.rows.names):
-            hits = int((given[:, number] & true[:, number]).sum())
-            told, own = int(given[:, number].sum()), int(true[:, number].sum())
+        for name, sums in zip(split.rows.names, _count(given, true, axis=0), strict=True):
+            hits, wrong, missed = map(int, sums)
             rows.append(
                 {
                     "label": name,
-                    "rows": own,
-                    "precision": hits / told if told else None,
-                    "recall": hits / own if own else None,
-                    "f1": 2 * hits / (told + own) if told + own else None,
+                    "rows": hits + missed,
+                    "precision": hits / (hits + wrong) if hits + wrong else None,
+                    "recall": hits / (hits + missed) if hits + missed else None,
+                    "f1": float(f1_of(sums)) if sums.any() else None,
                 }
             )
         return rows
@@ -184,12 +179,28 @@ class MultiLabelClassification(TextTask):
         return given, split.rows.labels > 0
 
 
+def _is_multi_hot(rows: Sequence[list[Any] | None], labels: int) -> bool:
+    """Whether every row holds 0 or 1 for each label."""
+    return all(
+        row is not None
+        and len(row) == labels
+        and all(type(x) in (int, bool) and x in (0, 1) for x in row)
+        for row in rows
+    )
+
+
 def _listed(value: Any) -> list[Any] | None:
     """A row's labels; of a text, those between its semicolons or commas."""
     if isinstance(value, str):
         parts = (part.strip() for part in value.replace(";", ",").split(","))
         return [part for part in parts if part]
     return list(value) if isinstance(value, list) else [] if value is None else None
+
+
+def _count(given: np.ndarray, true: np.ndarray, *, axis: int) -> np.ndarray:
+    """Count (given rightly, given wrongly, missed) over rows, axis 0, or labels, axis 1."""
+    sums = [(given & true).sum(axis), (given & ~true).sum(axis), (~given & true).sum(axis)]
+    return np.stack(sums, axis=1).astype(float)
 
 
 def _shares(logits: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from lora_tune.linear import LinearAnswers, ValueAnswers
 from lora_tune.metrics import MEAN_ABSOLUTE_ERROR, Measure
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
+from lora_tune.tasks.task import IGNORED
 from lora_tune.tasks.text_task import TextTask, read_inputs
 from lora_tune.texts import ROW
 
@@ -48,6 +49,8 @@ class SequenceRegression(TextTask):
     name: str = "sequence_regression"
     measure: Measure = MEAN_ABSOLUTE_ERROR
     metrics: tuple[str, ...] = ("mean_absolute_error", "rmse", "pearson", "spearman")
+    falling: tuple[str, ...] = ("mean_absolute_error", "rmse")
+    problem_type: str = "regression"
     has_classes: bool = False
     linear: LinearAnswers = LINEAR
     purpose: str = "to give a text a number ({labels})"
@@ -73,13 +76,18 @@ class SequenceRegression(TextTask):
         values = []
         for place, value in zip(rows[ROW], rows[config.label], strict=True):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and value == IGNORED:
+                raise DataError(
+                    f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
+                    f"{value}, which marks what has no label; shift or scale the numbers"
+                )
             if not number or not np.isfinite(value):
                 raise DataError(
                     f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
                     f"{value!r}, expected a number"
                 )
             values.append(float(value))
-        return texts, inputs, np.array(values), [f"{value:.4g}" for value in values]
+        return texts, inputs, np.array(values), list(map(repr, values))
 
     def loss(
         self,

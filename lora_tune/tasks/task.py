@@ -70,6 +70,14 @@ class Task(Protocol):
         """All that is measured, beside the loss."""
 
     @property
+    def falling(self) -> tuple[str, ...]:
+        """Those of the metrics that are the better the lower they are."""
+
+    @property
+    def problem_type(self) -> str | None:
+        """What transformers calls it, where it does, in a model's configuration."""
+
+    @property
     def has_head(self) -> bool:
         """Whether the model gets a head of its own, which is trained whole."""
 
@@ -138,8 +146,14 @@ class Task(Protocol):
     def take_texts(self, texts: Sequence[str]) -> list[Any]:
         """Turn a user's texts into inputs."""
 
-    def pack(self, columns: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        """Rearrange encoded training rows."""
+    def encode_training(
+        self,
+        inputs: Sequence[Any],
+        labels: np.ndarray,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> tuple[dict[str, list[Any]], np.ndarray]:
+        """Tokenise training rows, perhaps into other rows; see `encode`."""
 
     def loss(
         self,

@@ -26,6 +26,8 @@ class TextTask:
     peft_task_type: str = "SEQ_CLS"
     collator: str = "DataCollatorWithPadding"
     has_head: bool = True
+    falling: tuple[str, ...] = ()
+    problem_type: str | None = None
     generates: bool = False
     pipeline: str = "text-classification"
     pipeline_options: str = ", truncation=True"
@@ -50,9 +52,15 @@ class TextTask:
         """Take texts as they are."""
         return list(texts)
 
-    def pack(self, columns: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        """Leave rows as they are: each bears its own label."""
-        return columns
+    def encode_training(
+        self,
+        inputs: Sequence[Any],
+        labels: np.ndarray,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> tuple[dict[str, list[Any]], np.ndarray]:
+        """Tokenise training rows as all others."""
+        return self.encode(inputs, labels, tokenizer, max_length)
 
     def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
         """Keep logits, (1, classes) for each row."""

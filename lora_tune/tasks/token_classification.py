@@ -13,6 +13,7 @@ from lora_tune.entities import (
     Entities,
     cut_words,
     describe_tags,
+    fill_words,
     find_entities,
     join_words,
     words_of,
@@ -23,7 +24,7 @@ from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks.task import IGNORED, Rival
-from lora_tune.texts import ROW, text_fault
+from lora_tune.texts import ROW, number_of, own_names, text_fault
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,8 @@ class TokenClassification:
     collator: str = "DataCollatorForTokenClassification"
     measure: Measure = ENTITY_F1
     metrics: tuple[str, ...] = ("entity_f1", "precision", "recall", "word_accuracy")
+    falling: tuple[str, ...] = ()
+    problem_type: None = None
     has_head: bool = True
     has_classes: bool = False
     linear: None = None  # a row has several answers
@@ -66,9 +69,7 @@ class TokenClassification:
         Raises:
             DataError: a tag is not of the form O, B-TYPE or I-TYPE.
         """
-        feature = rows.features[config.label]
-        own_names = getattr(getattr(feature, "feature", None), "names", None)
-        names = config.labels or own_names
+        names = config.labels or own_names(rows, config.label)
         if names is None:
             found = {str(tag) for tags in rows[config.label] for tag in tags or ()}
             names = sorted(found, key=lambda tag: (tag != OUTSIDE, tag[2:], tag))
@@ -76,7 +77,7 @@ class TokenClassification:
         if wrong or OUTSIDE not in names:
             raise DataError(
                 f"data.label: column {config.label!r} holds the tags {', '.join(names[:6])}; "
-                f"expected {OUTSIDE}, B-TYPE and I-TYPE"
+                f"expected {OUTSIDE}, B-TYPE and I-TYPE; numbers are named by data.labels"
             )
         return list(names)
 
@@ -86,16 +87,17 @@ class TokenClassification:
         """Read words and tag numbers, an array of arrays (words,)."""
         if config.truncation_side == "left":
             raise DataError("data.truncation_side: left would cut first words; expected right")
-        numbers = {name: number for number, name in enumerate(labels)}
+        own_order = own_names(rows, config.label)
         inputs, tags, told = [], [], []
         columns = zip(rows[ROW], rows[config.text], rows[config.label], strict=True)
         for place, words, own in columns:
-            fault = _fault(words, own, numbers)
+            numbers = [number_of(tag, labels, own_order) for tag in own or ()]
+            fault = _fault(words, own, numbers, labels)
             if fault:
                 raise DataError(f"{where}: row {place} (rows count from 0): {fault}")
             given = join_words(words)
             inputs.append(given)
-            tags.append(np.array([tag if isinstance(tag, int) else numbers[tag] for tag in own]))
+            tags.append(np.array(numbers))
             told.append(describe_tags(given, [labels[number] for number in tags[-1]]).label)
         ragged = np.empty(len(tags), dtype=object)
         ragged[:] = tags
@@ -109,15 +111,11 @@ class TokenClassification:
         max_length: int,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenise words; each word's first piece bears its tag, and all others are ignored."""
-        rows = [words_of(given) for given in inputs]
-        columns, counts = encode(rows, tokenizer, max_length)
+        columns, counts = encode(inputs, tokenizer, max_length)
         for i, ids in enumerate(columns[WORD_IDS]):
             gaps = set(range(max(ids, default=-1))) - set(ids)
             if gaps:  # words of which the tokenizer leaves nothing, such as joiners
-                filled = [
-                    tokenizer.unk_token or "." if n in gaps else w for n, w in enumerate(rows[i])
-                ]
-                again, _ = encode([filled], tokenizer, max_length)
+                again, _ = encode([fill_words(inputs[i], gaps)], tokenizer, max_length)
                 for name, values in again.items():
                     columns[name][i] = values[0]
         places = columns.pop(WORD_IDS)
@@ -138,9 +136,15 @@ class TokenClassification:
         """Cut texts into words and punctuation."""
         return list(map(cut_words, texts))
 
-    def pack(self, columns: dict[str, list[Any]], max_length: int) -> dict[str, list[Any]]:
-        """Leave rows as they are."""
-        return columns
+    def encode_training(
+        self,
+        inputs: Sequence[Any],
+        labels: np.ndarray,
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> tuple[dict[str, list[Any]], np.ndarray]:
+        """Tokenise training rows as all others."""
+        return self.encode(inputs, labels, tokenizer, max_length)
 
     def loss(
         self,
@@ -271,7 +275,9 @@ def _count(own: set[Any], found: set[Any]) -> tuple[int, int, int]:
     return len(own & found), len(found - own), len(own - found)
 
 
-def _fault(words: Any, tags: Any, numbers: Mapping[str, int]) -> str | None:
+def _fault(
+    words: Any, tags: Any, numbers: Sequence[int | None], labels: Sequence[str]
+) -> str | None:
     if not isinstance(words, list) or not words or not isinstance(tags, list):
         return f"found {words!r:.40} with tags {tags!r:.40}, expected a list of words and of tags"
     if len(words) != len(tags):
@@ -279,9 +285,8 @@ def _fault(words: Any, tags: Any, numbers: Mapping[str, int]) -> str | None:
     for word in words:
         if text_fault(word):
             return f"among its words: {text_fault(word)}"
-    for tag in tags:
-        known = 0 <= tag < len(numbers) if isinstance(tag, int) else tag in numbers
-        if not known:
-            near = did_you_mean(tag, numbers) if isinstance(tag, str) else ""
-            return f"the tag {tag!r} is not among {', '.join(numbers)}{near}"
+    for tag, number in zip(tags, numbers, strict=True):
+        if number is None:
+            near = did_you_mean(tag, labels) if isinstance(tag, str) else ""
+            return f"the tag {tag!r} is not among {', '.join(labels)}{near}"
     return None

@@ -1,14 +1,22 @@
 """Each task from a recipe to a saved adapter and back, on tiny models."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lora_tune.cli import main
-from lora_tune.predictor import load_adapter
+from lora_tune.curve import Curve, write_curve
+from lora_tune.finished_run import read_run
+from lora_tune.predictor import Predictor, load_adapter
+from lora_tune.recipe import TRAINING_DEFAULTS
+from lora_tune.run_comparison import compare_runs, write_run_comparison
+from lora_tune.tasks import find_task
+from lora_tune.training import make_arguments
 from tests.conftest import ROOT
 from tests.tiny import make_base
 
@@ -171,8 +179,6 @@ def test_the_card_loads_it_by_peft_alone(run):
 
 
 def test_a_changed_adapter_is_refused(run, tmp_path, capsys):
-    import shutil
-
     folder = shutil.copytree(run / "adapter", tmp_path / "adapter")
     weights = folder / "adapter_model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -180,3 +186,87 @@ def test_a_changed_adapter_is_refused(run, tmp_path, capsys):
     weights.write_bytes(bytes(content))
     assert main(["predict", str(folder), "--text", "Ann"]) == 2
     assert "adapter_model.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "greater"),
+    [
+        ("sequence_regression", "rmse", False),
+        ("sequence_regression", "pearson", True),
+        ("causal_lm", "bits_per_byte", False),
+        ("causal_lm", None, False),
+        ("token_classification", None, True),
+        ("sequence_classification", "loss", False),
+    ],
+)
+def test_the_best_checkpoint_is_the_best(tmp_path, task, metric, greater):
+    training = TRAINING_DEFAULTS | {"metric_for_best_model": metric}
+    arguments = make_arguments(training, task=find_task(task), checkpoints=tmp_path)
+    assert arguments.greater_is_better is greater
+
+
+def test_a_prompt_longer_than_the_rows_were_keeps_its_end(tmp_path, monkeypatch):
+    """What is written depends on the prompt whole, up to the model's own positions."""
+    model = AutoModelForCausalLM.from_pretrained(make_base(tmp_path / "base", "gpt2"))
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base", model_max_length=32)
+    tokenizer.pad_token = tokenizer.eos_token
+    given = []
+    generate = model.generate
+
+    def record(**words):
+        given.append(words)
+        return generate(**words)
+
+    monkeypatch.setattr(model, "generate", record)
+    predictor = Predictor(model, tokenizer, find_task("causal_lm"), [])
+    predictor.predict(["Q: " + "long " * 20 + "A: ", "x" * 5000])
+    (words,) = given
+    first, second = (
+        row[mask.bool()]
+        for row, mask in zip(words["input_ids"], words["attention_mask"], strict=True)
+    )
+    assert tokenizer.decode(first) == "<|endoftext|>Q: " + "long " * 20 + "A: "
+    assert len(second) + 64 == model.config.n_positions == 1024
+
+
+@pytest.mark.parametrize(
+    "run", ["multi_label_classification", "sequence_regression"], indirect=True
+)
+def test_a_merged_model_answers_rightly_in_its_pipeline(run, tmp_path):
+    """As its card says, by transformers alone."""
+    from transformers import pipeline
+
+    compared = read(run)
+    assert main(["merge", str(run / "adapter"), "--output", str(tmp_path / "merged")]) == 0
+    options = {"top_k": None} if compared["task"].startswith("multi") else {}
+    text = compared["examples"][0]["text"]
+    answer = pipeline("text-classification", str(tmp_path / "merged"), **options)(text)
+    ours = load_adapter(run / "adapter").predict([text])[0].cells()
+    if compared["task"].startswith("multi"):
+        told = {f"p_{found['label']}": found["score"] for found in answer[0]}
+        assert told == pytest.approx({k: v for k, v in ours.items() if k != "labels"}, abs=1e-4)
+    else:
+        assert answer[0]["score"] == pytest.approx(ours["value"], abs=1e-4)
+
+
+def test_rungs_without_an_interval_are_drawn(run, tmp_path):
+    """Where all rows say the same: F1 is 0 or 1."""
+    folder = shutil.copytree(run, tmp_path / "run")
+    compared = read(run)
+    for rung in compared["rungs"]:
+        rung["interval"] = None
+    (folder / "comparison.json").write_text(json.dumps(compared))
+    runs = [read_run(folder), read_run(folder)]
+    write_curve(Curve([10, 20], runs, "said"), tmp_path / "curve.html")
+    write_run_comparison(compare_runs([run, folder]), tmp_path / "compare.html")
+    for page in ("curve", "compare"):
+        assert "<svg" in (tmp_path / f"{page}.html").read_text()
+
+
+def test_runs_written_before_are_told_so(run, tmp_path, capsys):
+    folder = shutil.copytree(run, tmp_path / "old")
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").open()]
+    lines = [json.dumps({k: v for k, v in row.items() if k != "counts"}) + "\n" for row in rows]
+    (folder / "predictions.jsonl").write_text("".join(lines))
+    assert main(["compare", str(run), str(folder), "--output", str(tmp_path / "page.html")]) == 2
+    assert "written by another version of lora_tune" in capsys.readouterr().err

@@ -1,7 +1,9 @@
 """What each task makes of rows and of a model's outputs."""
 
 import json
+from typing import ClassVar
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,8 @@ VALIDATION = SplitConfig(split="validation")
 
 class Table(list):
     """Rows that give a column by its name, as a dataset does, but of values of any kind."""
+
+    features: ClassVar = {"label": None}
 
     def __getitem__(self, key):
         return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
@@ -317,3 +321,60 @@ def test_labels_in_a_cell_of_a_csv_file():
     _, _, present, told = task.read_rows(Table(raw), DataConfig(), ["food", "staff"], where="")
     assert present.tolist() == [[1, 1], [0, 0]]
     assert told == ["food; staff", "none"]
+
+
+def test_rows_of_zeros_and_ones_and_lists_of_numbers():
+    task = find_task("multi_label_classification")
+
+    def read(*labels):
+        raw = Table({"text": "x", "label": label, ROW: row} for row, label in enumerate(labels))
+        return task.read_rows(raw, DataConfig(), ["a", "b", "c"], where="here")[2].tolist()
+
+    assert read([0, 0, 1], [1, 0, 1]) == [[0, 0, 1], [1, 0, 1]]  # every row is as long as labels
+    assert read([2], [0, 2]) == [[0, 0, 1], [1, 0, 1]]
+    with pytest.raises(DataError, match="none twice; or 0 or 1 for each label in every row"):
+        read([0, 0, 1], [1])
+
+
+@pytest.mark.parametrize("name", ["multi_label_classification", "token_classification"])
+def test_a_columns_own_names_are_kept_in_any_order(name):
+    names = ["O", "B-x", "B-y"]
+    listed = datasets.Sequence(datasets.ClassLabel(names=names))
+    words = (
+        {"text": [["u", "v"]], ROW: [0]} if name.startswith("token") else {"text": ["u"], ROW: [0]}
+    )
+    rows = datasets.Dataset.from_dict(words | {"label": [[1, 0]]})
+    rows = rows.cast_column("label", listed)
+    config = DataConfig(labels=["O", "B-y", "B-x"])
+    labels = find_task(name).read_rows(rows, config, config.labels, where="")[2]
+    if name.startswith("token"):
+        assert labels[0].tolist() == [2, 0]
+    else:
+        assert labels.tolist() == [[1, 0, 1]]
+
+
+def test_long_plain_texts_are_cut_into_blocks_and_nothing_is_lost(tmp_path):
+    write(
+        tmp_path, train=[{"text": "y" * 100}] * 3, test=[{"text": "z"}], validation=[{"text": "w"}]
+    )
+    config = DataConfig(source=str(tmp_path), validation=VALIDATION, max_length=32)
+    data = load_data(config, LM, make_tokenizer("gpt2"))
+    assert sum(map(len, data.train.encoded["input_ids"])) == 3 * 101 + 1
+    assert data.train.token_counts.tolist() == [102] * 3
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "gpt2"])
+def test_words_are_tokenised_as_in_running_text(tmp_path, family):
+    rows = [{"words": ["Ann", "likes", "films"], "tags": ["B-per", "O", "O"]}]
+    write(tmp_path, train=rows, test=rows, validation=rows)
+    config = DataConfig(source=str(tmp_path), validation=VALIDATION, text="words", label="tags")
+    tokenizer = make_tokenizer(family)
+    encoded = load_data(config, NER, tokenizer).test.encoded[0]
+    assert encoded["input_ids"] == tokenizer("Ann likes films")["input_ids"]
+    assert [n for n in encoded["labels"] if n != IGNORED] == [1, 0, 0]
+
+
+def test_a_number_that_marks_no_label_is_refused():
+    raw = Table([{"text": "x", "label": -100.0, ROW: 0}])
+    with pytest.raises(DataError, match="shift or scale the numbers"):
+        find_task("sequence_regression").read_rows(raw, DataConfig(), ["label"], where="here")
