@@ -248,6 +248,11 @@ def _configure(
     task: Task,
 ) -> "PreTrainedConfig":
     model_config = load_config(base)
+    if task.generates and _is_encoder(model_config):
+        raise ModelError(
+            f"{base.name}: is an encoder ({model_config.model_type}), which writes no text; "
+            f"task: {task.name} wants a decoder, such as gpt2"
+        )
     if labels:
         model_config.id2label = dict(enumerate(labels))
         model_config.label2id = {label: number for number, label in enumerate(labels)}
@@ -264,6 +269,14 @@ def _configure(
         for name in present:
             setattr(model_config, name, config.dropout)
     return model_config
+
+
+def _is_encoder(config: "PreTrainedConfig") -> bool:
+    """Whether a model reads on both sides of a word, so that it cannot foretell the next."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    is_decoder = getattr(config, "is_decoder", False)
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not is_decoder
 
 
 def _quantization(config: ModelConfig, head: list[str]) -> Any:

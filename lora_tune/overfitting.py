@@ -29,7 +29,7 @@ def judge_losses(
         evaluations: epoch, step, train_loss and validation_loss of each.
         best_step: whose weights were kept; None for the last.
         metric: that chose it.
-        idle_loss: of answering every row by the classes' shares in train; None: without classes.
+        idle_loss: of answering all rows alike; None: not known.
     """
     if not evaluations:
         return Overfitting(None, None, None)
@@ -42,7 +42,7 @@ def judge_losses(
     if idle_loss is not None and best["validation_loss"] > (1 - LEAST_FALL) * idle_loss:
         warning = (
             f"Hardly learnt: the lowest validation loss, {best['validation_loss']:.3f} at epoch "
-            f"{best['epoch']:g}, is no better than that of the classes' shares alone, "
+            f"{best['epoch']:g}, is no better than that of answering all rows alike, "
             f"{idle_loss:.3f}. What helps: more epochs, a higher training.learning_rate, a smaller "
             "batch."
         )

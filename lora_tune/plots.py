@@ -23,6 +23,7 @@ MOST_NAMED = 12  # classes with their names and counts in a picture
 MOST_CELLS = 1000  # of a confusion matrix, the fullest
 TOLD = 10  # classes or confusions in words
 DASHES = ("-", "--", ":", "-.")
+MARKS = ("o", "s", "^", "D")
 Interval = tuple[float, float]
 
 
@@ -92,7 +93,7 @@ def loss_picture(
         if kept_epoch is not None:
             axes.axvline(kept_epoch, color=INK, linewidth=0.8, linestyle=":", label="kept")
         axes.set_xlabel("epoch")
-        axes.set_ylabel("loss, nats")
+        axes.set_ylabel("loss")
         axes.set_ylim(bottom=0)
         axes.legend()
 
@@ -113,8 +114,8 @@ def metric_picture(evaluations: Sequence[Mapping[str, float]], *, kept_epoch: fl
             axes.plot(
                 [row["epoch"] for row in evaluations],
                 [row[name] for row in evaluations],
-                f"o{DASHES[number % len(DASHES)]}",
-                color=(LORA, OTHER, THIRD)[number % 3],
+                f"{MARKS[number % len(MARKS)]}{DASHES[number % len(DASHES)]}",
+                color=(LORA, OTHER, THIRD, INK)[number % 4],
                 label=name.replace("_", " "),
             )
         if kept_epoch is not None:

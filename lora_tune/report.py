@@ -37,7 +37,8 @@ def write_report(folder: Path) -> Path:
         page = render(TEMPLATE, run=run, titles=TITLES, pictures=_draw(run))
     except (KeyError, UndefinedError) as error:
         raise ArtifactError(
-            f"{folder}: lacks {error}; it was written by another version of lora_tune"
+            f"{folder}: its files are not as this version of lora_tune writes them ({error}); the "
+            "page that is there stays as it is"
         ) from None
     write_page(path, page)
     return path

@@ -177,7 +177,7 @@ def _train(
         history.evaluations,
         history.best_step,
         metric=arguments.metric_for_best_model,
-        idle_loss=cheap[0].evaluation.metrics["loss"] if task.has_classes else None,
+        idle_loss=cheap[0].evaluation.metrics["loss"] if task.linear else None,
     )
     if overfitting.warning:
         show(overfitting.warning)

@@ -53,6 +53,9 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
             raise ArtifactError(f"{place}: is named {count} times, expected runs that differ")
     runs = [read_run(folder) for folder in folders]
     names = _name(runs)
+    tasks = {run.comparison["task"] for run in runs}
+    if len(tasks) > 1:
+        raise ArtifactError(f"compare: found runs of {' and '.join(sorted(tasks))}, expected one")
     rows = [run.environment["test_fingerprint"] for run in runs]
     for name, found in zip(names, rows, strict=True):
         if found != rows[0]:
@@ -60,9 +63,6 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
                 f"{name}: its test rows are not those of {names[0]} (fingerprints {found[:12]} and "
                 f"{rows[0][:12]}); only runs on the same rows can be compared"
             )
-    tasks = {run.comparison["task"] for run in runs}
-    if len(tasks) > 1:
-        raise ArtifactError(f"compare: found runs of {' and '.join(sorted(tasks))}, expected one")
     measure = find_task(tasks.pop()).measure
     counts = [run.counts(LORA) for run in runs]
     for name, own in zip(names, counts, strict=True):

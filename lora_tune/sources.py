@@ -59,7 +59,7 @@ class Source:
             raise DataError(
                 f"{key}.split: {self.name} has no split {split!r}{near}; it has {names}; name one, "
                 f"or a file with {key}.file"
-                + ("" if key == "data.train" else f", or {key}.fraction")
+                + ("" if key == "data.train" else f", or {key}.split=null and {key}.fraction")
             )
         return self.readers[split]()
 

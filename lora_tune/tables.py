@@ -174,14 +174,19 @@ def examples_table(examples: Sequence[Example]) -> str:
 def prediction_table(
     answers: Sequence[tuple[InputRow, Answer | None]], names: Sequence[str]
 ) -> str:
-    """The cells of each answer, a row for each text; empty for a bad row."""
+    """Each answer and its probabilities, a row for each text; empty for a bad row.
+
+    Args:
+        names: of an answer's cells.
+    """
+    shares = [name for name in names[1:] if name.startswith("p_")]
     rows = [
-        [*map(_cell, answer.cells().values()), _shorten(row.text)]
+        [answer.label, *(_cell(answer.cells()[name]) for name in shares), _shorten(row.text)]
         if answer is not None
-        else [*[""] * len(names), _shorten(row.fault or "")]
+        else [*[""] * (1 + len(shares)), _shorten(row.fault or "")]
         for row, answer in answers
     ]
-    return _table(rows, [*(name.removeprefix("p_") for name in names), "text"])
+    return _table(rows, [names[0], *(name.removeprefix("p_") for name in shares), "text"])
 
 
 def parameter_table(counts: Sequence[ParameterCount], style: str = "simple") -> str:
@@ -221,8 +226,8 @@ def _is_number(cell: Any) -> bool:
 
 
 def _number(value: float) -> str:
-    """Three decimals; of a large number, such as a perplexity, four digits or more."""
-    return f"{value:.3f}" if abs(value) < 100 else f"{value:.0f}"
+    """Three decimals; of a larger number, such as a perplexity, one."""
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
 
 
 def _span(interval: Sequence[float] | None) -> str:

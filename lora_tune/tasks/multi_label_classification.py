@@ -1,5 +1,6 @@
 """Any of several labels for each text, or for each pair of texts."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -190,9 +191,9 @@ def _is_multi_hot(rows: Sequence[list[Any] | None], labels: int) -> bool:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """A row's labels; of a text, those between its semicolons or commas."""
+    """A row's labels; of a text, those between its semicolons, commas or bars."""
     if isinstance(value, str):
-        parts = (part.strip() for part in value.replace(";", ",").split(","))
+        parts = (part.strip() for part in re.split(r"[;,|]", value))
         return [part for part in parts if part]
     return list(value) if isinstance(value, list) else [] if value is None else None
 

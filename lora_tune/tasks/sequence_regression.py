@@ -74,7 +74,8 @@ class SequenceRegression(TextTask):
         """
         texts, inputs = read_inputs(rows, config, where=where)
         values = []
-        for place, value in zip(rows[ROW], rows[config.label], strict=True):
+        for place, found in zip(rows[ROW], rows[config.label], strict=True):
+            value = _read(found)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if number and value == IGNORED:
                 raise DataError(
@@ -84,7 +85,7 @@ class SequenceRegression(TextTask):
             if not number or not np.isfinite(value):
                 raise DataError(
                     f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
-                    f"{value!r}, expected a number"
+                    f"{found!r}, expected a number"
                 )
             values.append(float(value))
         return texts, inputs, np.array(values), list(map(repr, values))
@@ -136,3 +137,11 @@ class SequenceRegression(TextTask):
     def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
         """Count nothing: numbers are of no class."""
         return {}
+
+
+def _read(value: Any) -> Any:
+    """A number that is written as text, as in a column where some other row holds no number."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
