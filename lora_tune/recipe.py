@@ -197,8 +197,11 @@ class Sections:
         for name in ("model", "data", "lora", "ladder"):
             for key, message in getattr(self, name).faults():
                 yield f"{name}.{key}", message
+        known = {
+            task for tasks in OWN_KEYS.values() for task in tasks
+        }  # a misspelt one is told later
         for key, tasks in OWN_KEYS.items():
-            if getattr(self.data, key) is not None and self.task not in tasks:
+            if getattr(self.data, key) is not None and self.task in known - set(tasks):
                 yield f"data.{key}", f"is for task: {' or '.join(tasks)}, found task: {self.task}"
         for key in ("learning_rate", "num_train_epochs"):
             if self.training[key] <= 0:
