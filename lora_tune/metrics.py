@@ -45,6 +45,20 @@ def f1_of(sums: np.ndarray) -> np.ndarray:
     return np.divide(2 * true, whole, out=np.zeros_like(whole, dtype=float), where=whole > 0)
 
 
+def score_sums(sums: np.ndarray) -> dict[str, float | None]:
+    """Precision, recall and F1 of (true positives, false positives, false negatives).
+
+    Returns:
+        By name; None where there is nothing to count.
+    """
+    true, false, missed = map(float, sums)
+    return {
+        "precision": true / (true + false) if true + false else None,
+        "recall": true / (true + missed) if true + missed else None,
+        "f1": float(f1_of(sums)) if sums.any() else None,
+    }
+
+
 def exp_mean_of(sums: np.ndarray) -> np.ndarray:
     """The exponential of the first count for each of the second, as of nats and tokens."""
     return np.exp(sums[..., 0] / sums[..., 1])

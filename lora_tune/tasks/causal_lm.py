@@ -11,7 +11,7 @@ from lora_tune.errors import DataError
 from lora_tune.metrics import PERPLEXITY, Measure
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
-from lora_tune.tasks.task import IGNORED, Rival
+from lora_tune.tasks.task import IGNORED, Rival, token_loss
 from lora_tune.texts import ROW, read_texts, text_fault
 
 if TYPE_CHECKING:
@@ -192,16 +192,7 @@ class CausalLanguageModeling:
         weights: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
         """Cross-entropy of logits (micro-batch, tokens, vocabulary) and the tokens after them."""
-        from torch.nn.functional import cross_entropy
-
-        total = cross_entropy(
-            logits[:, :-1].float().flatten(0, 1),
-            labels[:, 1:].flatten(),
-            reduction="sum",
-            ignore_index=IGNORED,
-            label_smoothing=smoothing,
-        )
-        return total / items
+        return token_loss(logits[:, :-1], labels[:, 1:], items=items, smoothing=smoothing)
 
     def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
         """Keep log-probabilities in nats, of the token that is there and of the likeliest."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from lora_tune.errors import DataError
 from lora_tune.linear import LabelAnswers, LinearAnswers
-from lora_tune.metrics import MICRO_F1, Measure, f1_of
+from lora_tune.metrics import MICRO_F1, Measure, f1_of, score_sums
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.suggestions import did_you_mean
@@ -146,19 +146,11 @@ class MultiLabelClassification(TextTask):
     def break_down(self, answers: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
         """Score each label."""
         given, true = self._both(answers, split)
-        rows = []
-        for name, sums in zip(split.rows.names, _count(given, true, axis=0), strict=True):
-            hits, wrong, missed = map(int, sums)
-            rows.append(
-                {
-                    "label": name,
-                    "rows": hits + missed,
-                    "precision": hits / (hits + wrong) if hits + wrong else None,
-                    "recall": hits / (hits + missed) if hits + missed else None,
-                    "f1": float(f1_of(sums)) if sums.any() else None,
-                }
-            )
-        return rows
+        counts = _count(given, true, axis=0)
+        return [
+            {"label": name, "rows": int(sums[0] + sums[2]), **score_sums(sums)}
+            for name, sums in zip(split.rows.names, counts, strict=True)
+        ]
 
     def cell_names(self, labels: Sequence[str]) -> list[str]:
         """The labels, and the probability of each."""

@@ -211,3 +211,25 @@ class Task(Protocol):
 
     def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
         """Count a split's rows, or what they hold, by label."""
+
+
+def token_loss(
+    logits: "torch.Tensor", labels: "torch.Tensor", *, items: Any, smoothing: float
+) -> "torch.Tensor":
+    """Cross-entropy of logits (rows, tokens, choices) and labels (rows, tokens), a share of items.
+
+    Args:
+        labels: IGNORED where a token is not judged.
+        items: judged labels of the whole step, over all its micro-batches.
+        smoothing: of labels, from 0 to 1.
+    """
+    from torch.nn.functional import cross_entropy
+
+    total = cross_entropy(
+        logits.float().flatten(0, 1),
+        labels.flatten(),
+        reduction="sum",
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+    )
+    return total / items

@@ -19,11 +19,11 @@ from lora_tune.entities import (
     words_of,
 )
 from lora_tune.errors import DataError
-from lora_tune.metrics import ENTITY_F1, Measure, cross_entropy, f1_of, softmax
+from lora_tune.metrics import ENTITY_F1, Measure, cross_entropy, f1_of, score_sums, softmax
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.suggestions import did_you_mean
-from lora_tune.tasks.task import IGNORED, Rival
+from lora_tune.tasks.task import IGNORED, Rival, token_loss
 from lora_tune.texts import ROW, number_of, own_names, text_fault
 
 if TYPE_CHECKING:
@@ -156,16 +156,7 @@ class TokenClassification:
         weights: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
         """Cross-entropy of logits (micro-batch, tokens, tags) and labels (micro-batch, tokens)."""
-        from torch.nn.functional import cross_entropy
-
-        total = cross_entropy(
-            logits.float().flatten(0, 1),
-            labels.flatten(),
-            reduction="sum",
-            ignore_index=IGNORED,
-            label_smoothing=smoothing,
-        )
-        return total / items
+        return token_loss(logits, labels, items=items, smoothing=smoothing)
 
     def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
         """Keep the logits of each word's first piece, (words, tags) for each row."""
@@ -208,16 +199,8 @@ class TokenClassification:
                 for own, found in pairs
             ]
             sums = np.array([_count(own, found) for own, found in only]).sum(axis=0)
-            true, false, missed = map(int, sums)
-            rows.append(
-                {
-                    "type": kind,
-                    "entities": true + missed,
-                    "precision": true / (true + false) if true + false else None,
-                    "recall": true / (true + missed) if true + missed else None,
-                    "f1": float(f1_of(sums)) if sums.any() else None,
-                }
-            )
+            entities = int(sums[0] + sums[2])
+            rows.append({"type": kind, "entities": entities, **score_sums(sums)})
         return rows
 
     def cell_names(self, labels: Sequence[str]) -> list[str]:
