@@ -15,7 +15,7 @@ from lora_tune.manifest import (
     Manifest,
     read_manifest,
 )
-from lora_tune.recipe import ModelConfig
+from lora_tune.recipe import GenerationConfig, ModelConfig
 from lora_tune.tasks import Task, find_task
 from lora_tune.verification import verify_adapter, verify_base
 
@@ -39,10 +39,20 @@ class Artifact:
         return self._data.get("text_pair") is not None
 
     @property
+    def generation(self) -> GenerationConfig:
+        """How it writes, where it does."""
+        return GenerationConfig(**self._recipe.get("generation", {}))
+
+    @property
     def _data(self) -> dict[str, Any]:
         """The recipe's section of that name; keys of later versions are not in it."""
-        data: dict[str, Any] = yaml.safe_load(self.manifest.recipe)["data"]
+        data: dict[str, Any] = self._recipe["data"]
         return data
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        recipe: dict[str, Any] = yaml.safe_load(self.manifest.recipe)
+        return recipe
 
 
 def find_adapter(source: str | Path) -> Artifact:

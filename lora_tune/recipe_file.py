@@ -112,7 +112,7 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, name: str, where: 
 def recall_recipe(
     text: str, *, name: str, where: str, base: str, labels: Sequence[str], source: str | None
 ) -> Recipe:
-    """Parse what a finished run's recipe says of its rows and its seed, the rest at its defaults.
+    """Parse what a finished run's recipe says of rows, seed and writing, the rest at its defaults.
 
     Args:
         text: the recipe as run.
@@ -134,6 +134,7 @@ def recall_recipe(
         | {"labels": list(labels) if len(labels) > 1 else None},
         "training": {"seed": whole["training"]["seed"]},
         "seeds": whole.get("seeds"),
+        "generation": whole.get("generation", {}),
     }
     for variable in ENVIRONMENT_VARIABLE.findall(str(sections)):
         if is_secret(variable):  # a stranger's recipe would send it along with a request

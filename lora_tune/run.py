@@ -1,7 +1,7 @@
 """The story of a run: recipe, data, model, adapter, training, comparison, run directory."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,6 @@ from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory
-from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_tokenizer
@@ -39,6 +38,7 @@ from lora_tune.tables import (
 )
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
+from lora_tune.text_metrics import check_references
 from lora_tune.training import History, make_arguments, train_adapter
 from lora_tune.trials import (
     Inputs,
@@ -47,6 +47,7 @@ from lora_tune.trials import (
     train_costly_rungs,
     train_other_seeds,
 )
+from lora_tune.writing import evaluate_test, find_measure_of
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -96,6 +97,8 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
         check_rows(recipe.lora, len(data.train.encoded))
+        expected = data.test.rows.label_texts
+        check_references(recipe.generation.metric, expected, where="data.test")
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)
@@ -153,9 +156,10 @@ def _train(
     """Evaluate the base, train the adapter on it, evaluate again, save the adapter."""
     recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
     model, head, fresh_head = load_base_model(inputs, arguments.seed)
-    collate = make_collator(tokenizer, task)
-    cheap = cheap_rungs(model, data, task, collate=collate)
-    before = Predictor(model, tokenizer, task, data.labels).predict(recipe.examples)
+    collate, writer = make_collator(tokenizer, task, model), inputs.writer
+    cheap = cheap_rungs(model, data, task, collate=collate, writer=writer)
+    before = Predictor(model, tokenizer, task, data.labels, recipe.generation)
+    told_before = before.predict(recipe.examples)
 
     adapted, start = adapt_model(inputs, model, head, arguments.seed)
     trainable, total = count_parameters(adapted)
@@ -181,15 +185,16 @@ def _train(
     )
     if overfitting.warning:
         show(overfitting.warning)
-    after = evaluate_model(adapted, data.test, task=task, collate=collate, title="adapted")
+    after = evaluate_test(adapted, data.test, task, collate=collate, writer=writer, title="adapted")
     lora = Rung(LORA, after, trainable, history.train_seconds)
-    predictor = Predictor(adapted, tokenizer, task, data.labels)
-    told = zip(recipe.examples, before, predictor.predict(recipe.examples), strict=True)
+    predictor = replace(before, model=adapted)
+    told = zip(recipe.examples, told_before, predictor.predict(recipe.examples), strict=True)
     examples = [Example(text, old.tell(), new.tell()) for text, old, new in told]
     rungs = [*cheap, *others, lora]
     comparison = compare(
         rungs,
         task=task,
+        measure=find_measure_of(task, writer),
         fresh_head=fresh_head,
         parts=task.break_down(after.answers, data.test),
         seeds={arguments.seed: lora, **seeds},

@@ -38,7 +38,7 @@ class Parts:
         self.adapted = attach_adapter(
             self.model, self.lora, targets=self.targets, head=self.head, task=TASK
         )
-        rows = TrainingRows(self.rows(), make_collator(self.tokenizer, TASK), seed=0)
+        rows = TrainingRows(self.rows(), make_collator(self.tokenizer, TASK, self.model), seed=0)
         self.start = start_adapter(self.adapted, self.lora, rows=rows, load_full=self.load_full)
         return self.adapted.eval()
 

@@ -1,102 +1,44 @@
 """Text after text: a language model on plain texts, or on completions of prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.errors import DataError
-from lora_tune.metrics import PERPLEXITY, Measure
 from lora_tune.recipe import DataConfig
-from lora_tune.rows import Split
-from lora_tune.tasks.task import IGNORED, Rival, token_loss
-from lora_tune.texts import ROW, read_texts, text_fault
+from lora_tune.tasks.task import IGNORED
+from lora_tune.tasks.writing_task import (
+    TARGET_BYTES,
+    WritingTask,
+    fill_templates,
+    template_columns,
+)
+from lora_tune.texts import read_texts
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-TARGET_BYTES = "target_bytes"  # of the text that a row's judged tokens stand for, in UTF-8
-
 
 @dataclass(frozen=True)
-class Likelihood:
-    """How likely a model finds a text."""
-
-    perplexity: float
-
-    @property
-    def label(self) -> str:
-        """The perplexity."""
-        return self.tell()
-
-    def tell(self) -> str:
-        """Say the perplexity."""
-        return f"perplexity {self.perplexity:.1f}"
-
-    def cells(self) -> dict[str, Any]:
-        """The perplexity."""
-        return {"perplexity": self.perplexity}
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model writes after a prompt."""
-
-    text: str
-
-    @property
-    def label(self) -> str:
-        """The text."""
-        return self.text
-
-    def tell(self) -> str:
-        """Say the text."""
-        return self.text
-
-    def cells(self) -> dict[str, Any]:
-        """The text."""
-        return {"completion": self.text}
-
-
-@dataclass(frozen=True)
-class CausalLanguageModeling:
-    """What sets this task apart from others. An input is {prompt, completion}."""
+class CausalLanguageModeling(WritingTask):
+    """What sets this task apart from others: a decoder, which reads and writes in one."""
 
     name: str = "causal_lm"
     auto_class: str = "AutoModelForCausalLM"
     peft_task_type: str = "CAUSAL_LM"
     collator: str = "DataCollatorForTokenClassification"  # pads labels as it pads tokens
-    measure: Measure = PERPLEXITY
-    metrics: tuple[str, ...] = ("perplexity", "bits_per_byte", "token_accuracy")
-    falling: tuple[str, ...] = ("perplexity", "bits_per_byte")
-    problem_type: None = None
-    has_head: bool = False
-    has_classes: bool = False
-    linear: None = None  # a row has several answers
-    generates: bool = True
-    pipeline: str = "text-generation"
     pipeline_options: str = ""
     purpose: str = "to write on"
-    limits: str = "What it writes may be untrue."
 
     def columns(self, config: DataConfig) -> list[tuple[str, str]]:
         """The text; or the columns that prompt and completion are made of."""
         if config.completion is None:
             return [("text", config.text)]
-        templates = {"prompt": config.prompt or "", "completion": config.completion}
-        return [(key, name) for key, template in templates.items() for name in _fields(template)]
-
-    def known_labels(self, config: DataConfig) -> list[str]:
-        """None are needed."""
-        return []
-
-    def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
-        """Name none."""
-        return []
+        return template_columns(config)
 
     def read_rows(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
@@ -108,18 +50,7 @@ class CausalLanguageModeling:
             texts = read_texts(rows, config.text, where=where)
             inputs = [{"prompt": "", "completion": text} for text in texts]
         else:
-            inputs = []
-            for place, row in zip(rows[ROW], rows, strict=True):
-                filled = {
-                    "prompt": _fill(config.prompt or "", row),
-                    "completion": _fill(config.completion, row),
-                }
-                fault = text_fault(filled["completion"])
-                if fault:
-                    raise DataError(
-                        f"{where}: row {place} (rows count from 0), completion: {fault}"
-                    )
-                inputs.append(filled)
+            inputs = fill_templates(rows, config, where=where)
             texts = [given["prompt"] + given["completion"] for given in inputs]
         return texts, inputs, np.zeros(len(texts)), [given["completion"] for given in inputs]
 
@@ -155,9 +86,15 @@ class CausalLanguageModeling:
             columns[TARGET_BYTES].append(len(kept.encode()))
         return columns, np.array(counts)
 
-    def take_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Take texts as prompts."""
-        return [{"prompt": text, "completion": ""} for text in texts]
+    def encode_prompts(
+        self, inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    ) -> list[list[int]]:
+        """Tokenise prompts; what is too long loses its beginning."""
+        start = start_tokens(tokenizer)
+        prompts = [given["prompt"] for given in inputs]
+        rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        room = max(1, max_length - len(start))
+        return [start + row[max(0, len(row) - room) :] for row in rows]
 
     def encode_training(
         self,
@@ -182,86 +119,14 @@ class CausalLanguageModeling:
         }
         return packed, counts
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        labels: "torch.Tensor",
-        *,
-        items: Any,
-        smoothing: float,
-        weights: "torch.Tensor | None" = None,
-    ) -> "torch.Tensor":
-        """Cross-entropy of logits (micro-batch, tokens, vocabulary) and the tokens after them."""
-        return token_loss(logits[:, :-1], labels[:, 1:], items=items, smoothing=smoothing)
-
-    def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
-        """Keep log-probabilities in nats, of the token that is there and of the likeliest."""
-        import torch
-
-        assert labels is not None
-        kept = []
-        for row, own in zip(logits[:, :-1], labels[:, 1:], strict=True):
-            judged = own != IGNORED
-            shares = row[judged].log_softmax(dim=-1)
-            there = shares.gather(1, own[judged].unsqueeze(1)).squeeze(1)
-            kept.append(torch.stack([there, shares.amax(dim=1)], dim=1).cpu().numpy())
-        return kept
-
-    def decide(self, answers: np.ndarray) -> np.ndarray:
-        """Whether each token is the likeliest, (tokens,)."""
-        return answers[:, 0] >= answers[:, 1]
-
-    def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
-        """Count (nats, tokens)."""
-        return np.array([(-row[:, 0].sum(dtype=float), len(row)) for row in answers])
-
-    def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
-        """Perplexity, bits for each byte of text, share of tokens foretold, and loss in nats."""
-        nats, tokens = self.count(answers, split).sum(axis=0)
-        size = sum(split.encoded[TARGET_BYTES])
-        return {
-            "perplexity": float(np.exp(nats / tokens)),
-            "bits_per_byte": float(nats / np.log(2) / size),
-            "token_accuracy": float(np.concatenate(list(map(self.decide, answers))).mean()),
-            "loss": float(nats / tokens),
-        }
-
-    def break_down(self, answers: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
-        """Give nothing: texts are of no type."""
-        return []
-
-    def cell_names(self, labels: Sequence[str]) -> list[str]:
-        """The completion."""
-        return ["completion"]
-
-    def tell(self, answers: np.ndarray, given: Any, labels: Sequence[str]) -> Likelihood:
-        """How likely a row's tokens are."""
-        return Likelihood(float(np.exp(-answers[:, 0].mean())))
-
-    def answer_without_model(self, train: Split, test: Split) -> Mapping[str, Rival]:
-        """Give none."""
-        return {}
-
-    def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
-        """Count nothing: texts bear no label."""
-        return {}
+    def foretold(
+        self, logits: "torch.Tensor", labels: "torch.Tensor"
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Put each token's logits beside the token after it."""
+        return logits[:, :-1], labels[:, 1:]
 
 
 def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """What stands before the first token, so that it is foretold too."""
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
     return next(([number] for number in ids if number is not None), [])
-
-
-def _fields(template: str) -> list[str]:
-    """The columns that a template names."""
-    return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
-
-
-def _fill(template: str, row: Mapping[str, Any]) -> str:
-    """Put a row's columns into a template, and nothing else of theirs."""
-    parts = Formatter().parse(template)
-    return "".join(
-        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
-        for text, name, _, _ in parts
-    )

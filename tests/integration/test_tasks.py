@@ -75,6 +75,18 @@ CASES = {
         {"prompt": "Q: {question}\nA: ", "completion": "{answer}"},
         "Q: Is 3 even?\nA: ",
     ),
+    "seq2seq_lm with T5": (
+        "t5",
+        asked,
+        {"prompt": "answer: {question}", "completion": "{answer}"},
+        "answer: Is 3 even?",
+    ),
+    "seq2seq_lm with BART": (
+        "bart",
+        asked,
+        {"prompt": "{question}", "completion": "{answer}"},
+        "Is 3 even?",
+    ),
 }
 
 
