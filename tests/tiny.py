@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from lora_tune.sources import EMBEDDED
+from tests.tiny_tokenizers import KINDS
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = 600
@@ -35,7 +36,42 @@ SMALLER = {
         "intermediate_size": 64,
         "max_position_embeddings": 512,
     },
+    "qwen2": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+    },
+    # An odd number of heads, which share one key and one value.
+    "falcon": {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 5},
+    # Buckets so few that distances of short texts share them.
+    "deberta-v2": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "position_buckets": 8,
+    },
+    # A layer that sees all, two that see eight tokens on each side, and one that sees all again.
+    "modernbert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "local_attention": 16,
+    },
+    "t5": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+    },
 }
+# Of one architecture, but with tokenizers of two kinds.
+OWN_TOKENIZER = {"TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": "llama-2"}
 
 
 def reviews(split="train"):
@@ -53,6 +89,9 @@ def make_tokenizer(family):
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
+    if family in KINDS:
+        words = Counter(word for text in reviews()[0] for word in text.split() if word.isascii())
+        return KINDS[family](dict(sorted(words.items())))
     if family in ("distilbert", "bert"):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         words = Counter(word for text in reviews()[0] for word in re.findall(r"\w+", text.lower()))
@@ -101,9 +140,9 @@ def make_base(folder, name, *, auto_class="AutoModel", seed=0, **changes):
 
     kept = ROOT / "benchmarks/base_configs" / name / "config.json"
     content = json.loads(kept.read_text()) if kept.is_file() else {"model_type": name}
-    tokenizer = make_tokenizer(content["model_type"])
+    tokenizer = make_tokenizer(OWN_TOKENIZER.get(name, content["model_type"]))
     content |= SMALLER[content["model_type"]] | {"vocab_size": len(tokenizer)} | changes
-    for key in ("bos_token_id", "eos_token_id"):
+    for key in ("bos_token_id", "cls_token_id", "eos_token_id", "sep_token_id", "pad_token_id"):
         if key in content or not kept.is_file():
             content[key] = getattr(tokenizer, key)
     torch.manual_seed(seed)
