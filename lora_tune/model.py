@@ -30,7 +30,8 @@ TRUNK_DROPOUTS = (
     "embd_pdrop",
     "attn_pdrop",
 )
-HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob
+# The head's, of BERT's kin and DeBERTa's; where null they use hidden_dropout_prob.
+HEAD_DROPOUT, DEBERTA_HEAD_DROPOUT = "classifier_dropout", "cls_dropout"
 
 
 def load_config(base: Base) -> "PreTrainedConfig":
@@ -139,7 +140,8 @@ def load_model(
             raise ModelError(f"{base.name}: its weights lack {key}, which {CONFIG_FILE} asks for")
         head.append(module)
     _add_tokens(model, len(tokenizer))
-    return model, head, bool(head) and fresh.issuperset(head[:1])
+    # A part of it may be at hand, as is what a masked language model puts before its decoder.
+    return model, head, not fresh.isdisjoint(head)
 
 
 def _add_tokens(model: "PreTrainedModel", tokens: int) -> None:
@@ -264,8 +266,10 @@ def _configure(
         present = [name for name in TRUNK_DROPOUTS if hasattr(model_config, name)]
         if not present:
             raise ModelError(f"model.dropout: {base.name} has no dropout to set")
-        if getattr(model_config, HEAD_DROPOUT, 0) is None:
-            model_config.classifier_dropout = getattr(model_config, "hidden_dropout_prob", None)
+        is_deberta = model_config.model_type.startswith("deberta")
+        head = DEBERTA_HEAD_DROPOUT if is_deberta else HEAD_DROPOUT
+        if getattr(model_config, head, None if is_deberta else 0) is None:
+            setattr(model_config, head, getattr(model_config, "hidden_dropout_prob", None))
         for name in present:
             setattr(model_config, name, config.dropout)
     return model_config

@@ -34,7 +34,6 @@ SMALLER = {
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "intermediate_size": 64,
-        "max_position_embeddings": 512,
     },
     "qwen2": {
         "hidden_size": 32,
@@ -70,6 +69,15 @@ SMALLER = {
         "num_heads": 4,
     },
 }
+# What newer checkpoints hold beside the trunk: a head that a task may take, leave or lack.
+CHECKPOINTS = {
+    "llama": "AutoModelForCausalLM",
+    "qwen2": "AutoModelForCausalLM",
+    "falcon": "AutoModelForCausalLM",
+    "deberta-v2": "AutoModelForMaskedLM",
+    "modernbert": "AutoModelForMaskedLM",
+    "t5": "AutoModelForSeq2SeqLM",
+}
 # Of one architecture, but with tokenizers of two kinds.
 OWN_TOKENIZER = {"TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": "llama-2"}
 
@@ -91,7 +99,8 @@ def make_tokenizer(family):
 
     if family in KINDS:
         words = Counter(word for text in reviews()[0] for word in text.split() if word.isascii())
-        return KINDS[family](dict(sorted(words.items())))
+        frequent = sorted(words, key=lambda word: (-words[word], word))[:VOCABULARY]
+        return KINDS[family]({word: words[word] for word in frequent})
     if family in ("distilbert", "bert"):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         words = Counter(word for text in reviews()[0] for word in re.findall(r"\w+", text.lower()))
@@ -128,12 +137,12 @@ def make_tokenizer(family):
     )
 
 
-def make_base(folder, name, *, auto_class="AutoModel", seed=0, **changes):
+def make_base(folder, name, *, auto_class=None, seed=0, **changes):
     """Write a shrunken base model of a real configuration, with random weights.
 
     Args:
         name: of a folder in benchmarks/base_configs, or llama.
-        auto_class: what the checkpoint holds: AutoModel, or AutoModelForMaskedLM.
+        auto_class: of what the checkpoint holds; None: of what the Hub's holds, or AutoModel.
     """
     import torch
     import transformers
@@ -147,6 +156,7 @@ def make_base(folder, name, *, auto_class="AutoModel", seed=0, **changes):
             content[key] = getattr(tokenizer, key)
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(**content)
+    auto_class = auto_class or CHECKPOINTS.get(content["model_type"], "AutoModel")
     getattr(transformers, auto_class).from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

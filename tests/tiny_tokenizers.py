@@ -22,21 +22,14 @@ def make_llama_2(words):
                 merges.append((joined, letter))
                 pieces[joined + letter] = None
             joined += letter
-    return LlamaTokenizer(vocab=_number(pieces), merges=merges, model_max_length=2048)
+    made = LlamaTokenizer(vocab=_number(pieces), merges=merges, model_max_length=2048)
+    return _begin(made, "<s>")
 
 
 def make_llama_3(words):
     """Byte-level BPE that begins each text with a token and has none to pad with."""
-    from tokenizers import processors
-
     begin, end = "<|begin_of_text|>", "<|end_of_text|>"
-    made = _make_byte_level([begin, end], bos=begin, eos=end)
-    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{begin} $A",
-        pair=f"{begin} $A {begin}:1 $B:1",
-        special_tokens=[(begin, made.bos_token_id)],
-    )
-    return made
+    return _begin(_make_byte_level([begin, end], bos=begin, eos=end), begin)
 
 
 def make_qwen_2(words):
@@ -112,6 +105,18 @@ def _make_byte_level(special, **names):
     inner.decoder = decoders.ByteLevel()
     tokens = {f"{name}_token": token for name, token in names.items()}
     return PreTrainedTokenizerFast(tokenizer_object=inner, **tokens)
+
+
+def _begin(tokenizer, token):
+    """Let each text begin with a token."""
+    from tokenizers import processors
+
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A",
+        pair=f"{token} $A {token}:1 $B:1",
+        special_tokens=[(token, tokenizer.convert_tokens_to_ids(token))],
+    )
+    return tokenizer
 
 
 def _number(pieces):
