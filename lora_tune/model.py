@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lora_tune.base import CONFIG_FILE, Base
+from lora_tune.base import CONFIG_FILE, NEEDS_SENTENCEPIECE, Base, lacks_sentencepiece
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
 from lora_tune.recipe import DataConfig, ModelConfig
@@ -30,8 +30,8 @@ TRUNK_DROPOUTS = (
     "embd_pdrop",
     "attn_pdrop",
 )
-# The head's, of BERT's kin and DeBERTa's; where null they use hidden_dropout_prob.
-HEAD_DROPOUT, DEBERTA_HEAD_DROPOUT = "classifier_dropout", "cls_dropout"
+HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob...
+DEBERTA_HEAD_DROPOUT = "cls_dropout"  # ...and so do DeBERTa's
 
 
 def load_config(base: Base) -> "PreTrainedConfig":
@@ -59,7 +59,8 @@ def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTra
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, ImportError) as error:
-        raise ModelError(f"{base.name}: no usable tokenizer: {first_line(error)}") from None
+        fault = NEEDS_SENTENCEPIECE if lacks_sentencepiece(base) else first_line(error)
+        raise ModelError(f"{base.name}: no usable tokenizer: {fault}") from None
     if not tokenizer.is_fast:
         raise ModelError(f"{base.name}: its tokenizer has no fast version (tokenizer.json)")
     positions = getattr(load_config(base).get_text_config(), "max_position_embeddings", None)
@@ -268,8 +269,8 @@ def _configure(
             raise ModelError(f"model.dropout: {base.name} has no dropout to set")
         is_deberta = model_config.model_type.startswith("deberta")
         head = DEBERTA_HEAD_DROPOUT if is_deberta else HEAD_DROPOUT
-        if getattr(model_config, head, None if is_deberta else 0) is None:
-            setattr(model_config, head, getattr(model_config, "hidden_dropout_prob", None))
+        if getattr(model_config, head, None) is None and hasattr(model_config, TRUNK_DROPOUTS[0]):
+            setattr(model_config, head, model_config.hidden_dropout_prob)
         for name in present:
             setattr(model_config, name, config.dropout)
     return model_config

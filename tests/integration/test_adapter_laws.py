@@ -160,6 +160,14 @@ def test_a_head_that_the_weights_hold_is_not_called_fresh(tmp_path, bases):
         num_labels=3,
     )
     assert not Parts(trained).fresh_head
+    # Of two modules, the one that gives the answers is for other labels.
+    other = make_base(
+        tmp_path / "other",
+        "distilbert-base-uncased",
+        auto_class="AutoModelForSequenceClassification",
+        num_labels=2,
+    )
+    assert Parts(other).fresh_head
 
 
 def test_head_and_adapter_follow_the_seed(bases):
