@@ -17,7 +17,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv (a few minutes)"
 	$(PIP) torch
-	$(PIP) --editable '.[quickstart,quantization,dev]'
+	$(PIP) --editable '.[quickstart,quantization,sentencepiece,dev]'
 	@touch .venv/ready
 
 train: .venv/ready

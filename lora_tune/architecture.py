@@ -27,7 +27,8 @@ TRUNK_DROPOUTS = (
     "embd_pdrop",
     "attn_pdrop",
 )
-HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob
+HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob...
+DEBERTA_HEAD_DROPOUT = "cls_dropout"  # ...and so do DeBERTa's
 
 
 def load_config(base: Base) -> "PreTrainedConfig":
@@ -73,8 +74,10 @@ def configure(
         present = [name for name in TRUNK_DROPOUTS if hasattr(model_config, name)]
         if not present:
             raise ModelError(f"model.dropout: {base.name} has no dropout to set")
-        if getattr(model_config, HEAD_DROPOUT, 0) is None:
-            model_config.classifier_dropout = getattr(model_config, "hidden_dropout_prob", None)
+        is_deberta = model_config.model_type.startswith("deberta")
+        head = DEBERTA_HEAD_DROPOUT if is_deberta else HEAD_DROPOUT
+        if getattr(model_config, head, None) is None and hasattr(model_config, TRUNK_DROPOUTS[0]):
+            setattr(model_config, head, model_config.hidden_dropout_prob)
         for name in present:
             setattr(model_config, name, config.dropout)
     return model_config

@@ -14,6 +14,10 @@ CONFIG_FILE = "config.json"
 # What is fetched of a Hub repository: no pickle, and none of the other frameworks' exports.
 SMALL_FILES = ["*.json", "*.txt", "*.model", "tokenizer*"]
 WEIGHTS_FILES = ["model*.safetensors"]
+OFTEN_OFFERED = ", and a pull request on its Hub page may offer it: model.revision=refs/pr/NUMBER"
+NEEDS_SENTENCEPIECE = (
+    "it is a SentencePiece model, without a tokenizer.json: pip install 'lora-tune[sentencepiece]'"
+)
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,27 @@ def find_base(config: ModelConfig, *, weights: bool = True) -> Base:
         raise ModelError(
             f"{config.name}: {found} in {base.folder}, expected model.safetensors; a model saved "
             "with transformers' save_pretrained has it"
+            + ("" if base.revision is None else OFTEN_OFFERED)
         )
     return base
+
+
+def lacks_sentencepiece(base: Base) -> bool:
+    """Whether its tokenizer is a SentencePiece model alone, and what would read that is missing."""
+    alone = not (base.folder / "tokenizer.json").is_file() and any(base.folder.glob("*.model"))
+    return alone and not all(map(_is_installed, ("sentencepiece", "google.protobuf")))
 
 
 def weights_files(folder: Path) -> list[Path]:
     """List a base model's weights files: one, or its shards."""
     return sorted(folder.glob("model*.safetensors"))
+
+
+def _is_installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
 
 
 def _find_folder(config: ModelConfig) -> Base | None:

@@ -9,6 +9,10 @@ from lora_tune.errors import LoraTuneError, first_line
 Kind = Literal["model", "dataset", "adapter"]
 
 TIMEOUT_SECONDS = 10
+ASKS_FOR_ACCESS = (
+    "{where} this {kind} asks for access: accept its terms on its page there, then log in with "
+    "`hf auth login`"
+)
 OFFLINE_ADVICE = {
     "model": "offline, give a local folder with model.name=PATH, or run the quickstart recipe",
     "dataset": "offline, give local files with data.source=PATH, or run the quickstart recipe",
@@ -61,7 +65,7 @@ def find_commit(name: str, *, kind: Kind, revision: str | None, error: type[Lora
             f"{name}: no such file or folder, and not the form of a Hub id (owner/name)"
         ) from None
     except GatedRepoError:
-        raise error(f"{where} this {kind} asks for access: request it there, log in") from None
+        raise error(ASKS_FOR_ACCESS.format(where=where, kind=kind)) from None
     except RepositoryNotFoundError:
         raise error(
             f"{where} there is no such {kind}, or it is private: check the spelling, or log in "
@@ -99,8 +103,13 @@ def fetch_files(
     Raises:
         error: there is no such repository, no access to it, or no way to it.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HTTPError,
+        LocalEntryNotFoundError,
+    )
 
     wanted = list(files)
     try:
@@ -116,6 +125,9 @@ def fetch_files(
     try:
         # By the revision's own name, so that the cache knows it when the Hub is out of reach.
         folder = snapshot_download(name, revision=revision, allow_patterns=wanted)
+    except GatedRepoError:  # whoever asks may know of it, but not have its files
+        where = f"{name}: on {constants.ENDPOINT}"
+        raise error(ASKS_FOR_ACCESS.format(where=where, kind=kind)) from None
     except (HfHubHTTPError, HTTPError, OSError) as fault:
         raise error(
             f"{name}: the download broke off ({first_line(fault)}); run the same command again to "

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.architecture import configure, load_config
-from lora_tune.base import CONFIG_FILE, Base
+from lora_tune.base import CONFIG_FILE, NEEDS_SENTENCEPIECE, Base, lacks_sentencepiece
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
 from lora_tune.recipe import DataConfig, ModelConfig
@@ -28,7 +28,8 @@ def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTra
     try:
         tokenizer = AutoTokenizer.from_pretrained(base.folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError, ImportError) as error:
-        raise ModelError(f"{base.name}: no usable tokenizer: {first_line(error)}") from None
+        fault = NEEDS_SENTENCEPIECE if lacks_sentencepiece(base) else first_line(error)
+        raise ModelError(f"{base.name}: no usable tokenizer: {fault}") from None
     if not tokenizer.is_fast:
         raise ModelError(f"{base.name}: its tokenizer has no fast version (tokenizer.json)")
     positions = getattr(load_config(base).get_text_config(), "max_position_embeddings", None)
@@ -109,7 +110,8 @@ def load_model(
             raise ModelError(f"{base.name}: its weights lack {key}, which {CONFIG_FILE} asks for")
         head.append(module)
     _add_tokens(model, len(tokenizer))
-    return model, head, bool(head) and fresh.issuperset(head[:1])
+    # A part of it may be at hand, as is what a masked language model puts before its decoder.
+    return model, head, not fresh.isdisjoint(head)
 
 
 def _add_tokens(model: "PreTrainedModel", tokens: int) -> None:

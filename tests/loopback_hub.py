@@ -77,6 +77,7 @@ class Repo:
     kind: str
     id: str
     private: bool = False
+    gated: bool = False  # anyone may know of it; its files are for those with a token
     commits: dict[str, list[tuple[str, Files]]] = field(default_factory=lambda: {"main": []})
     objects: Files = field(default_factory=dict)  # what LFS holds, by sha256
 
@@ -306,7 +307,8 @@ class Exchange(BaseHTTPRequestHandler):
     @route("GET", rf"{API}(?:/revision/{REVISION})?")
     def info(self, repo: Repo, revision: str | None) -> Reply:
         oid, files = repo.history(revision or "main")[-1]
-        facts = {"id": repo.id, "sha": oid, "private": repo.private, "gated": False, "tags": []}
+        facts = {"id": repo.id, "sha": oid, "private": repo.private, "tags": []}
+        facts["gated"] = "manual" if repo.gated else False
         facts["siblings"] = [{"rfilename": path} for path in sorted(files)]
         wanted = {"id", *self.query.get("expand", facts)}
         return as_json({key: value for key, value in facts.items() if key in wanted})
@@ -329,6 +331,8 @@ class Exchange(BaseHTTPRequestHandler):
 
     @route("GET", rf"{PAGE}/resolve/{REVISION}/(?P<path>.+)")
     def resolve(self, repo: Repo, revision: str, path: str) -> Reply:
+        if repo.gated and not self.has_token():
+            raise Refusal(401, "GatedRepo", f"Access to model {repo.id} is restricted.")
         oid, files = repo.history(revision)[-1]
         headers = {"X-Repo-Commit": oid}
         if path not in files:

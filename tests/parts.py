@@ -64,6 +64,7 @@ class Parts:
             return model(**inputs).logits
 
     def train_a_little(self, steps=3):
+        """Take a few steps on one batch; returns the loss before each."""
         inputs = self.tokenizer(
             reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
         )
@@ -71,11 +72,15 @@ class Parts:
         self.adapted.train()
         moving = [p for p in self.adapted.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(moving, lr=0.01)
+        losses = []
         for _ in range(steps):
-            self.adapted(**inputs, labels=labels).loss.backward()
+            loss = self.adapted(**inputs, labels=labels).loss
+            loss.backward()
+            losses.append(loss.item())
             optimizer.step()
             optimizer.zero_grad()
         self.adapted.eval()
+        return losses
 
     def save(self, folder):
         """Save and seal the adapter; returns the bytes of its weights."""

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from lora_tune.sources import EMBEDDED
+from tests.tiny_tokenizers import KINDS
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = 600
@@ -36,23 +37,58 @@ SMALLER = {
         "encoder_ffn_dim": 64,
         "decoder_ffn_dim": 64,
     },
-    "t5": {
-        "d_model": 32,
-        "d_kv": 8,
-        "d_ff": 64,
-        "num_layers": 2,
-        "num_heads": 4,
-        "decoder_start_token_id": 0,
-    },
     "llama": {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "num_key_value_heads": 2,
         "intermediate_size": 64,
-        "max_position_embeddings": 512,
+    },
+    "qwen2": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+    },
+    # An odd number of heads, which share one key and one value.
+    "falcon": {"hidden_size": 40, "num_hidden_layers": 2, "num_attention_heads": 5},
+    # Buckets so few that distances of short texts share them.
+    "deberta-v2": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "position_buckets": 8,
+    },
+    # A layer that sees all, two that see eight tokens on each side, and one that sees all again.
+    "modernbert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "intermediate_size": 48,
+        "local_attention": 16,
+    },
+    "t5": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
     },
 }
+# What newer checkpoints hold beside the trunk: a head that a task may take, leave or lack.
+CHECKPOINTS = {
+    "llama": "AutoModelForCausalLM",
+    "qwen2": "AutoModelForCausalLM",
+    "falcon": "AutoModelForCausalLM",
+    "deberta-v2": "AutoModelForMaskedLM",
+    "modernbert": "AutoModelForMaskedLM",
+    "t5": "AutoModelForSeq2SeqLM",
+}
+# Of one architecture, but with tokenizers of two kinds.
+OWN_TOKENIZER = {"TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": "llama-2"}
 
 
 def reviews(split="train"):
@@ -70,6 +106,10 @@ def make_tokenizer(family):
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
+    if family in KINDS:
+        words = Counter(word for text in reviews()[0] for word in text.split() if word.isascii())
+        frequent = sorted(words, key=lambda word: (-words[word], word))[:VOCABULARY]
+        return KINDS[family]({word: words[word] for word in frequent})
     if family in ("distilbert", "bert"):
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         words = Counter(word for text in reviews()[0] for word in re.findall(r"\w+", text.lower()))
@@ -82,20 +122,6 @@ def make_tokenizer(family):
         inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         inner.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
         names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
-        limit = 512
-    elif family == "t5":
-        names = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
-        letters = sorted(
-            {letter for text in reviews()[0] for letter in text} | set(string.printable)
-        )
-        pieces = [*names.values(), *(f"\u2581{c}" for c in letters), "\u2581", *letters]
-        scores = [(piece, -float(number)) for number, piece in enumerate(dict.fromkeys(pieces))]
-        inner = Tokenizer(models.Unigram(scores, unk_id=2))
-        inner.pre_tokenizer = pre_tokenizers.Metaspace()
-        inner.decoder = decoders.Metaspace()
-        inner.post_processor = processors.TemplateProcessing(
-            single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
-        )
         limit = 512
     else:
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -120,25 +146,26 @@ def make_tokenizer(family):
     )
 
 
-def make_base(folder, name, *, auto_class="AutoModel", seed=0, **changes):
+def make_base(folder, name, *, auto_class=None, seed=0, **changes):
     """Write a shrunken base model of a real configuration, with random weights.
 
     Args:
         name: of a folder in benchmarks/base_configs, or llama.
-        auto_class: what the checkpoint holds: AutoModel, or AutoModelForMaskedLM.
+        auto_class: of what the checkpoint holds; None: of what the Hub's holds, or AutoModel.
     """
     import torch
     import transformers
 
     kept = ROOT / "benchmarks/base_configs" / name / "config.json"
     content = json.loads(kept.read_text()) if kept.is_file() else {"model_type": name}
-    tokenizer = make_tokenizer(content["model_type"])
+    tokenizer = make_tokenizer(OWN_TOKENIZER.get(name, content["model_type"]))
     content |= SMALLER[content["model_type"]] | {"vocab_size": len(tokenizer)} | changes
-    for key in ("bos_token_id", "eos_token_id"):
+    for key in ("bos_token_id", "cls_token_id", "eos_token_id", "sep_token_id", "pad_token_id"):
         if key in content or not kept.is_file():
             content[key] = getattr(tokenizer, key)
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(**content)
+    auto_class = auto_class or CHECKPOINTS.get(content["model_type"], "AutoModel")
     getattr(transformers, auto_class).from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -5,9 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from safetensors.torch import load_file
 
 from lora_tune.cli import main
+from lora_tune.predictor import load_adapter
 from lora_tune.recipe_file import load_recipe, recipe_names
+from lora_tune.reload import ReloadCheck, record_answers
 from lora_tune.tasks import find_task
 from tests.conftest import ROOT
 from tests.tiny import make_base, reviews
@@ -19,60 +22,140 @@ def base_name(recipe):
     return load_recipe(recipe).model.name
 
 
-@pytest.fixture(scope="module")
-def tweets(tmp_path_factory):
-    """Three-way rows, as the tweet recipe wants them."""
-    folder = tmp_path_factory.mktemp("tweets")
-    for split in ("train", "test"):
-        rows = [{"text": text, "label": i % 3} for i, text in enumerate(reviews(split)[0][:60])]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+# What a shrunken run changes of a recipe beside its base and its rows; all else is its own.
+CARVED = ["data.test.fraction=0.25", "data.validation.fraction=0.1"]
+SMALL = {
+    "deberta_mnli_lora": [
+        "data.train.samples=60",
+        "data.test.samples=20",
+        "data.validation.fraction=0.1",
+    ],
+    "llama_8b_alpaca_qlora": ["data.train.samples=80", *CARVED],
+    "llama_alpaca_qlora": ["data.train.samples=80", *CARVED],
+    "qwen_instruct_qlora": ["data.train.samples=80", *CARVED],
+}
+# As wide as the rank that its recipe asks for.
+WIDE = {"llama_8b_alpaca_qlora": {"hidden_size": 64, "intermediate_size": 128}}
 
 
-@pytest.fixture(scope="module")
-def posts(tmp_path_factory):
-    """Tagged words, as the recipe for entities wants them."""
-    folder = tmp_path_factory.mktemp("posts")
-    for split in ("train", "validation", "test"):
-        rows = []
-        for text in reviews("test" if split == "test" else "train")[0][:60]:
-            words = text.split()
-            tags = ["B-person" if word[0].isupper() else "O" for word in words]
-            rows.append({"tokens": words, "ner_tags": tags})
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return folder
+def instructions(split):
+    """Rows of Alpaca."""
+    for number, text in enumerate(reviews(split)[0][:120]):
+        words = text.split()
+        given = " ".join(words) if number % 3 else ""  # most of Alpaca's rows have no input
+        yield {"instruction": f"Say {words[0]}.", "input": given, "output": words[0], "text": ""}
+
+
+def answers(split):
+    """Rows of Dolly."""
+    for row in instructions(split):
+        asked = {"instruction": row["instruction"], "context": row["input"]}
+        yield asked | {"response": row["output"], "category": "open_qa"}
+
+
+def pairs(split):
+    """Rows of MultiNLI, whose labels are numbers."""
+    texts = reviews("test" if split == "validation_matched" else split)[0][:120]
+    for number, text in enumerate(texts):
+        second = (text, texts[0], f"It is not so that {text}")[number % 3]
+        row = {"promptID": number, "premise": text, "hypothesis": second, "genre": "fiction"}
+        yield row | {"label": number % 3}
+
+
+def posts(split):
+    """Words with BIO tags."""
+    for text in reviews("test" if split == "test" else "train")[0][:60]:
+        words = text.split()
+        tags = ["B-person" if word[0].isupper() else "O" for word in words]
+        yield {"tokens": words, "ner_tags": tags}
+
+
+def topics(split):
+    """Rows of AG News, whose labels are numbers."""
+    return ({"text": t, "label": i % 4} for i, t in enumerate(reviews(split)[0][:100]))
+
+
+def tweets(split):
+    """Rows of three-way sentiment, whose labels are numbers."""
+    return ({"text": t, "label": i % 3} for i, t in enumerate(reviews(split)[0][:60]))
+
+
+# Rows as each recipe's source has them, and its splits; elsewhere the embedded reviews do.
+ROWS = {
+    "bert_wnut17_ner_lora": (posts, ("train", "validation", "test")),
+    "deberta_mnli_lora": (pairs, ("train", "validation_matched")),
+    "falcon_7b_sentiment_qlora": (tweets, ("train", "test")),
+    "gpt2_tweets_lora": (tweets, ("train", "test")),
+    "llama_8b_alpaca_qlora": (instructions, ("train",)),
+    "llama_alpaca_qlora": (instructions, ("train",)),
+    "modernbert_agnews_lora": (topics, ("train", "test")),
+    "qwen_instruct_qlora": (answers, ("train",)),
+}
+
+
+def write_rows(recipe, folder):
+    """Write a recipe's rows; returns its data.source."""
+    if recipe not in ROWS:
+        return "embedded:movie_reviews"
+    make, splits = ROWS[recipe]
+    folder.mkdir()
+    for split in splits:
+        lines = [json.dumps(row) + "\n" for row in make(split)]
+        (folder / f"{split}.jsonl").write_text("".join(lines))
+    return str(folder)
+
+
+@pytest.fixture
+def quick_reload(monkeypatch):
+    """Load what was saved in this process: a fresh one takes seconds, and is tested elsewhere."""
+
+    def check_here(folder, trained):
+        loaded = record_answers(load_adapter(folder), trained.inputs)
+        for found, expected in zip(loaded.answers, trained.answers, strict=True):
+            assert found == pytest.approx(expected, abs=1e-4)
+        assert loaded.tensors == trained.tensors
+        return ReloadCheck(len(trained.inputs), 0.0)
+
+    monkeypatch.setattr("lora_tune.run.check_reload", check_here)
 
 
 @pytest.mark.parametrize("recipe", sorted(set(recipe_names()) - ON_MINILM))
-def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, tweets, posts, capsys):
-    name = base_name(recipe)
-    base = make_base(tmp_path / "base", name)
-    sources = {"gpt2_tweets_lora": tweets, "bert_wnut17_ner_lora": posts}
-    source = sources.get(recipe, "embedded:movie_reviews")
+def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, quick_reload, capsys):
+    base = make_base(tmp_path / "base", base_name(recipe), **WIDE.get(recipe, {}))
     words = [
         f"model.name={base}",
-        f"data.source={source}",
-        "data.train.samples=40",
-        "data.test.samples=20",
+        "model.revision=null",
+        f"data.source={write_rows(recipe, tmp_path / 'rows')}",
+        *SMALL.get(recipe, ["data.train.samples=40", "data.test.samples=20"]),
         "training.num_train_epochs=1",
     ]
     run = tmp_path / "run"
     assert main(["train", recipe, *words, "--output", str(run)]) == 0, capsys.readouterr().err
     shown = capsys.readouterr().out
     assert "20 test rows" in shown
-    labels = load_recipe(recipe).data.labels
+    config = load_recipe(recipe)
+    task = find_task(config.task)
     assert main(["params", recipe, *words]) == 0
     comparison = json.loads((run / "comparison.json").read_text())
     counted = capsys.readouterr().out
     assert f"{comparison['trainable_parameters']:,}" in counted
     assert f"{comparison['total_parameters']:,}" in counted
     assert f"{comparison['adapter_bytes']:,}" in counted
+    tensors = load_file(run / "adapter" / "adapter_model.safetensors")
+    idle = [name for name, tensor in tensors.items() if ".lora_B." in name and not tensor.any()]
+    assert not idle, "training reached every layer"
+    if task.generates:
+        assert comparison["adapted"]["loss"] < comparison["base"]["loss"]
+    if config.data.text_pair:
+        test = tmp_path / "rows" / f"{config.data.test.split}.jsonl"
+        assert main(["evaluate", str(run / "adapter"), "--data", str(test)]) == 0
+        return
     assert main(["predict", str(run / "adapter"), "--text", "Lovely.", "Awful."]) == 0
     table = capsys.readouterr().out.splitlines()
-    task = find_task(load_recipe(recipe).task)
+    labels = config.data.labels
     assert table[0].split() == [n.removeprefix("p_") for n in task.cell_names(labels)] + ["text"]
-    assert len(table) == 4
     if task.has_classes:
+        assert len(table) == 4
         assert all(line.split()[0] in labels for line in table[2:])
 
 

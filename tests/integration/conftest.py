@@ -11,13 +11,21 @@ from lora_tune.run import run_recipe as run
 from tests.tiny import make_base, reviews
 
 BASES = ["distilbert-base-uncased", "bert-base-cased", "roberta-base", "gpt2"]
+NEWER_BASES = [
+    "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T",
+    "meta-llama/Llama-3.1-8B",
+    "Qwen/Qwen2.5-1.5B-Instruct",
+    "tiiuae/falcon-7b",
+    "microsoft/deberta-v3-base",
+    "answerdotai/ModernBERT-base",
+]
 
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory):
     """A shrunken base of every recipe's architecture."""
     root = tmp_path_factory.mktemp("bases")
-    return {name: make_base(root / name, name) for name in BASES}
+    return {name: make_base(root / name, name) for name in BASES + NEWER_BASES}
 
 
 @pytest.fixture(scope="session")

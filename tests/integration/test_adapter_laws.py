@@ -4,12 +4,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_tune.adapter import count_parameters, describe_adapter
+from lora_tune.adapter import count_parameters, describe_adapter, merge_adapter
 from lora_tune.counting import count_recipe
 from lora_tune.errors import ModelError
 from lora_tune.predictor import Predictor, load_adapter
 from lora_tune.recipe import DataConfig, LoraConfig, ModelConfig, Recipe
-from tests.integration.conftest import BASES
+from tests.integration.conftest import BASES, NEWER_BASES
 from tests.parts import LABELS, TASK, Parts
 from tests.tiny import make_base, reviews
 
@@ -18,16 +18,29 @@ HEADS = {
     "bert-base-cased": ["classifier"],
     "roberta-base": ["classifier"],
     "gpt2": ["score"],
+    "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": ["score"],
+    "meta-llama/Llama-3.1-8B": ["score"],
+    "Qwen/Qwen2.5-1.5B-Instruct": ["score"],
+    "tiiuae/falcon-7b": ["score"],
+    "microsoft/deberta-v3-base": ["pooler", "classifier"],
+    "answerdotai/ModernBERT-base": ["head", "classifier"],
 }
+GATED = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
 LAYERS = {
     "distilbert-base-uncased": ["k_lin", "lin1", "lin2", "out_lin", "q_lin", "v_lin"],
     "bert-base-cased": ["dense", "key", "query", "value"],
     "roberta-base": ["dense", "key", "query", "value"],
     "gpt2": ["c_attn", "c_fc", "c_proj"],
+    "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": GATED,
+    "meta-llama/Llama-3.1-8B": GATED,
+    "Qwen/Qwen2.5-1.5B-Instruct": GATED,
+    "tiiuae/falcon-7b": ["dense", "dense_4h_to_h", "dense_h_to_4h", "query_key_value"],
+    "microsoft/deberta-v3-base": ["dense", "key_proj", "query_proj", "value_proj"],
+    "answerdotai/ModernBERT-base": ["Wi", "Wo", "Wqkv"],
 }
 
 
-@pytest.fixture(params=BASES)
+@pytest.fixture(params=BASES + NEWER_BASES)
 def parts(request, bases):
     made = Parts(bases[request.param])
     made.name = request.param
@@ -36,6 +49,7 @@ def parts(request, bases):
 
 def test_the_head_is_what_stands_beside_the_trunk(parts):
     assert parts.head == HEADS[parts.name]
+    assert parts.fresh_head
 
 
 def test_all_linear_names_the_trunks_layers(parts):
@@ -56,6 +70,12 @@ def test_only_adapter_and_head_move(parts):
     }
     allowed = {name for name in before if ".lora_" in name or ".modules_to_save." in name}
     assert moved == allowed
+
+
+def test_training_lowers_the_loss(parts):
+    parts.attach()
+    losses = parts.train_a_little(steps=24)
+    assert min(losses) < 0.9 * losses[0]
 
 
 @pytest.mark.parametrize("rank", [1, 5])
@@ -88,7 +108,7 @@ def test_the_count_from_the_configuration_is_the_real_one(parts, tmp_path):
     assert count.adapter_bytes == written
 
 
-def test_saved_and_loaded_answers_alike(parts, tmp_path):
+def test_saved_loaded_and_merged_answer_alike(parts, tmp_path):
     parts.attach()
     parts.train_a_little()
     texts = reviews()[0][:20]
@@ -99,6 +119,10 @@ def test_saved_and_loaded_answers_alike(parts, tmp_path):
     for old, new in zip(before, loaded.predict(texts), strict=True):
         assert new.label == old.label
         assert new.probabilities == pytest.approx(old.probabilities, abs=1e-6)
+    trained = parts.logits(parts.adapted)
+    merged = merge_adapter(loaded.model)
+    assert not [name for name, _ in merged.named_parameters() if "lora" in name]
+    assert torch.allclose(parts.logits(merged), trained, atol=1e-4)
 
 
 def test_a_trunk_module_that_the_checkpoint_lacks_is_trained_and_saved(tmp_path):
@@ -136,6 +160,14 @@ def test_a_head_that_the_weights_hold_is_not_called_fresh(tmp_path, bases):
         num_labels=3,
     )
     assert not Parts(trained).fresh_head
+    # Of two modules, the one that gives the answers is for other labels.
+    other = make_base(
+        tmp_path / "other",
+        "distilbert-base-uncased",
+        auto_class="AutoModelForSequenceClassification",
+        num_labels=2,
+    )
+    assert Parts(other).fresh_head
 
 
 def test_head_and_adapter_follow_the_seed(bases):
@@ -166,9 +198,12 @@ def test_a_target_that_matches_nothing_is_an_error(bases, target, words):
     assert words in str(caught.value)
 
 
-def test_end_of_text_pads_where_there_is_no_pad_token(bases):
-    parts = Parts(bases["gpt2"])
-    assert parts.tokenizer.pad_token == "<|endoftext|>"
+@pytest.mark.parametrize("base", [name for name, head in HEADS.items() if head == ["score"]])
+def test_end_of_text_pads_where_there_is_no_pad_token(bases, base):
+    """On either side: Llama's older tokenizer pads on the left, the others on the right."""
+    parts = Parts(bases[base])
+    ends = {"</s>", "<|endoftext|>", "<|end_of_text|>"}
+    assert parts.tokenizer.pad_token in ends
     one = Predictor(parts.model, parts.tokenizer, TASK, LABELS)
     long, short = "word " * 50, "Fine."
     together = one.predict([long, short])[1]
@@ -192,8 +227,15 @@ def test_a_new_pad_token_resizes_the_embeddings_and_travels(bases, tmp_path):
     assert (count.trainable_parameters, count.total_parameters) == count_parameters(parts.adapted)
 
 
-def test_dropout_of_the_trunk_can_be_set_and_the_heads_stays(bases):
-    parts = Parts(bases["bert-base-cased"], dropout=0.0)
-    rates = {n: m.p for n, m in parts.model.named_modules() if isinstance(m, torch.nn.Dropout)}
-    assert rates.pop("dropout") == 0.1
-    assert set(rates.values()) == {0.0}
+@pytest.mark.parametrize("base", HEADS)
+def test_dropout_of_the_trunk_can_be_set_and_the_heads_stays(bases, base):
+    def rates(**changes):
+        parts = Parts(bases[base], **changes)
+        found = {n: m.p for n, m in parts.model.named_modules() if isinstance(m, torch.nn.Dropout)}
+        trunk = {n for n in found if n.startswith(f"{parts.model.base_model_prefix}.")}
+        return {n: found[n] for n in trunk}, {n: p for n, p in found.items() if n not in trunk}
+
+    _, own = rates()
+    trunk, head = rates(dropout=0.3)
+    assert set(trunk.values()) <= {0.3}
+    assert head == own

@@ -8,7 +8,12 @@ import threading
 
 import pytest
 
+from lora_tune.base import find_base
+from lora_tune.errors import ModelError
+from lora_tune.recipe import ModelConfig
+from lora_tune.recipe_file import load_recipe
 from tests.conftest import ROOT
+from tests.loopback_hub import LoopbackHub
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -74,6 +79,25 @@ def test_an_unwilling_hub_is_asked_once(hub, tmp_path, status, headers, words):
     assert line.startswith("distilbert-base-uncased: ")
     assert words in line
     assert asked_for(hub, "distilbert-base-uncased") == 1
+
+
+def test_a_model_whose_files_are_given_to_some_alone(tmp_path):
+    """As Meta's are: the Hub tells anyone of the repository, and refuses its files."""
+    recipe = "llama_8b_alpaca_qlora"
+    name = load_recipe(recipe).model.name
+    with LoopbackHub() as hub:
+        hub.add(name, {"config.json": b"{}"})
+        hub.repos["models", name].gated = True
+        line = train(hub.endpoint, recipe, cache=str(tmp_path))
+    assert line.startswith(f"{name}: on {hub.endpoint} this model asks for access: accept its te")
+    assert "`hf auth login`" in line
+
+
+def test_a_model_whose_weights_are_a_pickle_alone(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text("{}")  # a pickle is not even fetched
+    monkeypatch.setattr("lora_tune.base.fetch_files", lambda *_, **__: (tmp_path, "0" * 40))
+    with pytest.raises(ModelError, match=r"found no weights .*model\.revision=refs/pr/NUMBER"):
+        find_base(ModelConfig(name="microsoft/deberta-v3-base"))
 
 
 def test_no_hub_at_all(tmp_path):

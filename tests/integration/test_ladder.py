@@ -18,7 +18,7 @@ from lora_tune.plots import confusion_picture, roc_picture
 from lora_tune.recipe import DataConfig, SplitConfig
 from lora_tune.tasks import find_task
 from tests.answers import judge_logits
-from tests.integration.conftest import BASES
+from tests.integration.conftest import BASES, NEWER_BASES
 from tests.parts import Parts
 
 TASK = find_task("sequence_classification")
@@ -29,7 +29,7 @@ def load(parts, **more):
     return load_data(config, TASK, parts.tokenizer)
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", BASES + NEWER_BASES)
 def test_features_are_the_last_hidden_states_of_real_tokens(bases, base):
     parts = Parts(bases[base])
     data = load(parts, train=SplitConfig(samples=40))

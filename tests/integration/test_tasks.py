@@ -76,7 +76,7 @@ CASES = {
         "Q: Is 3 even?\nA: ",
     ),
     "seq2seq_lm with T5": (
-        "t5",
+        "google/flan-t5-base",
         asked,
         {"prompt": "answer: {question}", "completion": "{answer}"},
         "answer: Is 3 even?",

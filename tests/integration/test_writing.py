@@ -19,8 +19,8 @@ from tests.tiny import make_base
 
 PROMPTS = ["Is 3 even?", "Say yes, or no, or something longer.", "So", "A dull film; is it good?"]
 # Random weights far apart, else every prompt has the same text.
-WIDE = {"gpt2": {}, "bart": {"init_std": 1.0}, "t5": {"initializer_factor": 20.0}}
-BASES = {"gpt2": "causal_lm", "bart": "seq2seq_lm", "t5": "seq2seq_lm"}
+WIDE = {"gpt2": {}, "bart": {"init_std": 1.0}, "google/flan-t5-base": {"initializer_factor": 20.0}}
+BASES = {"gpt2": "causal_lm", "bart": "seq2seq_lm", "google/flan-t5-base": "seq2seq_lm"}
 
 
 def load(folder, name, **data):
