@@ -193,11 +193,13 @@ def head_modules(model: "PreTrainedModel") -> list[str]:
 def unquantized_modules(model: "PreTrainedModel") -> list[str]:
     """Name the modules that are never quantised.
 
-    They are those on top of the trunk, and a pooler, which is trained whole where a checkpoint
-    lacks it.
+    They are the head, or a language model's output layer, and a pooler, which is trained whole
+    where a checkpoint lacks it.
     """
-    poolers = [path for path, _ in model.named_modules() if path.endswith(".pooler")]
-    return [*head_modules(model), *poolers]
+    paths = {module: path for path, module in model.named_modules()}
+    output = model.get_output_embeddings()
+    top = head_modules(model) if output is None else [paths[output]]
+    return [*top, *(path for path in paths.values() if path.endswith(".pooler"))]
 
 
 def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
