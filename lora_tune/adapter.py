@@ -47,8 +47,6 @@ def attach_adapter(
     """
     import peft
 
-    if getattr(model, "is_quantized", False):
-        model = peft.prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     saved = find_saved([path for path, _ in model.named_modules()], lora)
     config = peft.LoraConfig(
         task_type=task.peft_task_type,

@@ -1,6 +1,6 @@
 """A saved adapter, found in a folder or on the Hub, and verified against its manifest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +95,9 @@ def find_adapter_base(artifact: Artifact, place: str | None = None) -> tuple[Bas
             f"{artifact.name}: its base, the folder {wanted.name}, is not there; say where it is "
             "with --base DIR"
         )
-    config = ModelConfig(
-        name=place or wanted.name,
-        revision=None if place else wanted.revision,
-        quantization=wanted.quantization,  # type: ignore[arg-type]
-    )
+    config = wanted.loading()
+    if place is not None:
+        config = replace(config, name=place, revision=None)
     base = find_base(config)
     verify_base(base, artifact.manifest)
     return base, config

@@ -12,7 +12,8 @@ from lora_tune.base import Base
 from lora_tune.comparison import TITLES, Comparison, Cost
 from lora_tune.lora import LoraConfig
 from lora_tune.manifest import Manifest
-from lora_tune.recipe import Recipe
+from lora_tune.precision import quantization_options
+from lora_tune.recipe import ModelConfig, Recipe
 from lora_tune.tasks import Task, find_task
 
 if TYPE_CHECKING:
@@ -21,10 +22,10 @@ if TYPE_CHECKING:
 REPOSITORY = "PATH-OR-REPO"  # `push` puts the repository's name in its place
 LOADING = """```python
 from peft import {model_class}
-from transformers import AutoTokenizer
-{labels}tokenizer = AutoTokenizer.from_pretrained("{repository}")
+from transformers import AutoTokenizer{configuration}
+{labels}{quantization}tokenizer = AutoTokenizer.from_pretrained("{repository}")
 model = {model_class}.from_pretrained(
-    "{repository}", {named}pad_token_id=tokenizer.pad_token_id)
+    "{repository}", {named}{loaded}pad_token_id=tokenizer.pad_token_id)
 ```"""
 MARKDOWN = re.compile(r"[\\`*_{}\[\]()!|~:]")  # where a line is escaped as HTML already
 
@@ -34,6 +35,7 @@ def write_card(
     *,
     base: Base,
     labels: Sequence[str],
+    whole: Sequence[str],
     comparison: Comparison,
     cost: Cost,
     hub_data: bool,
@@ -41,6 +43,7 @@ def write_card(
     """Write an adapter's card in Markdown, with the metadata that the Hub reads.
 
     Args:
+        whole: the modules that are never quantised.
         hub_data: whether the rows came from the Hub.
     """
     lora, training, task = recipe.lora, recipe.training, find_task(recipe.task)
@@ -64,7 +67,7 @@ def write_card(
         ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
         ["total parameters", f"{cost.total_parameters:,}"],
         ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
-        ["base while training", recipe.model.quantization or "not quantised"],
+        ["base while training", recipe.model.precision],
         ["learning rate", f"{training['learning_rate']:g}"],
         ["epochs, at most", f"{training['num_train_epochs']:g}"],
         ["seed", recipe.all_seeds[0]],
@@ -93,7 +96,7 @@ def write_card(
             "",
             "## Loading",
             "",
-            _loading(task, labels),
+            _loading(task, labels, recipe.model, whole),
             "",
             f"The base, {_code(base.name)}, is {where}. Or, labels and all: "
             f'`lora-tune predict {REPOSITORY} --text "..."`, which first checks every file '
@@ -180,9 +183,15 @@ def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: boo
     return str(data.to_yaml())
 
 
-def _loading(task: Task, labels: Sequence[str]) -> str:
-    """How to load the adapter by PEFT and transformers alone."""
+def _loading(task: Task, labels: Sequence[str], model: ModelConfig, whole: Sequence[str]) -> str:
+    """How to load the adapter, its base as while training, by PEFT and transformers alone."""
+    options = quantization_options(model, skipped=whole) if model.quantization else {}
+    told = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return LOADING.format(
+        configuration=", BitsAndBytesConfig" if options else "",
+        quantization=f"quantization = BitsAndBytesConfig({told})\n" if options else "",
+        loaded=f'dtype="{model.dtype}", '
+        + ("quantization_config=quantization, " if options else ""),
         model_class=task.auto_class.replace("AutoModel", "AutoPeftModel"),
         labels=f"labels = {_literal(labels)}\n" if labels else "",
         named="id2label=dict(enumerate(labels)), " if labels else "",

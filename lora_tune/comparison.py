@@ -96,6 +96,7 @@ class Cost:
     total_parameters: int
     adapter_bytes: int  # of the weights file
     train_seconds: float
+    peak_memory_bytes: int  # of the process; see `peak_memory`
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import gc
 import logging
 import os
 import platform
+import resource
 import subprocess
 import sys
 import warnings
@@ -101,6 +102,19 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def peak_memory() -> int:
+    """Count the bytes that this process has held at most, on the GPU or else resident.
+
+    Source: getrusage(2), whose ru_maxrss is in kilobytes; on macOS, in bytes.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def describe_environment(device: str) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def read_features(
         for batch, inputs, _, outputs in run_rows(model, columns, collate=collate, title=title):
             batches.append(batch)
             logits.append(outputs.logits.float().cpu().numpy())
-            for name, features in _pool(states.pop(), inputs["attention_mask"]).items():
-                pooled.setdefault(name, []).append(features.float().cpu().numpy())
+            for name, features in _pool(states.pop().float(), inputs["attention_mask"]).items():
+                pooled.setdefault(name, []).append(features.cpu().numpy())
     finally:
         handle.remove()
     features = {name: in_order(batches, values) for name, values in pooled.items()}

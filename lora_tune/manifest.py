@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lora_tune.base import CONFIG_FILE as BASE_CONFIG_FILE
 from lora_tune.base import Base, weights_files
 from lora_tune.environment import library_versions
 from lora_tune.errors import ArtifactError, first_line
+from lora_tune.recipe import ModelConfig
 from lora_tune.redaction import redact
 
 if TYPE_CHECKING:
@@ -51,9 +52,21 @@ class BaseRecord:
 
     name: str  # a Hub id, or an absolute path
     revision: str | None  # Hub commit
-    quantization: str | None  # 4bit or 8bit, while training
+    quantization: Literal["4bit", "8bit"] | None  # while training, as the keys below
     weights_sha256: dict[str, str]  # by file
     config_sha256: str  # of its configuration, but for what changes no answer
+    double_quantization: bool = True  # older manifests do not say this
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # nor this
+
+    def loading(self) -> ModelConfig:
+        """Say how to load it as it was while training."""
+        return ModelConfig(
+            name=self.name,
+            revision=self.revision,
+            quantization=self.quantization,
+            double_quantization=self.double_quantization,
+            dtype=self.dtype,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,13 +102,21 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
     }
 
 
-def record_base(base: Base, quantization: str | None) -> BaseRecord:
-    """Hash a base model's weights files and its configuration."""
+def record_base(base: Base, loading: ModelConfig) -> BaseRecord:
+    """Hash a base model's weights files and its configuration; keep how it was loaded."""
     hashes = {path.name: file_sha256(path) for path in weights_files(base.folder)}
     config = read_json(base.folder / BASE_CONFIG_FILE)
     told = json.dumps({k: v for k, v in config.items() if k not in UNTOLD}, sort_keys=True)
     config_sha256 = hashlib.sha256(told.encode()).hexdigest()
-    return BaseRecord(base.name, base.revision, quantization, hashes, config_sha256)
+    return BaseRecord(
+        base.name,
+        base.revision,
+        loading.quantization,
+        hashes,
+        config_sha256,
+        loading.double_quantization,
+        loading.dtype,
+    )
 
 
 def seal_adapter(
@@ -105,7 +126,7 @@ def seal_adapter(
     task: str,
     labels: Sequence[str],
     base: Base,
-    quantization: str | None,
+    loading: ModelConfig,
     tensors: "Mapping[str, torch.Tensor]",
     recipe_name: str,
     recipe: str,
@@ -114,6 +135,7 @@ def seal_adapter(
     """Add card and manifest to an adapter directory that is complete but for them.
 
     Args:
+        loading: how the base was loaded while training.
         tensors: as they were trained, in memory, so that a fault in saving them shows.
         recipe: its YAML, interpolations unresolved.
     """
@@ -121,7 +143,7 @@ def seal_adapter(
         format=FORMAT,
         task=task,
         labels=list(labels),
-        base=record_base(base, quantization),
+        base=record_base(base, loading),
         files=record_files(folder),
         tensors=record_tensors(tensors),
         recipe_name=recipe_name,

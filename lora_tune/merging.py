@@ -18,7 +18,7 @@ from lora_tune.environment import find_device, quiet_loading, seed_everything
 from lora_tune.errors import ArtifactError
 from lora_tune.evaluation import answer_rows, judge_answers
 from lora_tune.manifest import CARD_FILE
-from lora_tune.model import dequantize_into
+from lora_tune.precision import restore_weights
 from lora_tune.predictor import load_adapter_base
 from lora_tune.publishing import open_to_others, publishing, resolve_output
 from lora_tune.redaction import redact
@@ -46,6 +46,7 @@ class Parity:
     weights: list[float]
     combination: str | None  # None where there is one adapter
     base_quantization: str | None  # while the adapter was trained
+    base_dtype: str  # of what was not quantised
     dtype: str
     rows: int
     largest_logit_difference: float
@@ -141,10 +142,10 @@ def merge_adapters(
     model, tokenizer, _ = load_adapter_base(blend.first, base)
     adapted = blend.attach(model)
     unmerged = _answer(adapted, tokenizer, rows, task, title="unmerged")
-    if manifest.base.quantization is not None:
-        # PEFT would merge into 4 or 8 bits and round the adapter away: merge into what they mean.
-        model, _, _ = load_adapter_base(blend.first, base, quantized=False)
-        dequantize_into(model, detach_adapter(adapted))
+    if manifest.base.loading().is_rounded:
+        # PEFT would merge into few bits and round the adapter away: merge into what they mean.
+        model, _, _ = load_adapter_base(blend.first, base, in_full=True)
+        restore_weights(model, detach_adapter(adapted))
         adapted = blend.attach(model)
     with publishing(final) as draft:
         merged_model = _write_model(merge_adapter(adapted), tokenizer, draft, dtype, task)
@@ -155,6 +156,7 @@ def merge_adapters(
             weights=blend.weights,
             combination=combination if several else None,
             base_quantization=manifest.base.quantization,
+            base_dtype=manifest.base.dtype,
             dtype=dtype,
             rows=len(rows.rows.texts),
             largest_logit_difference=max(
@@ -241,7 +243,11 @@ def _check_together(artifacts: Sequence[Artifact]) -> None:
                 [name for name in first.manifest.tensors if ".lora_" not in name],
                 [name for name in other.manifest.tensors if ".lora_" not in name],
             ),
-            ("quantization", first.manifest.base.quantization, other.manifest.base.quantization),
+            (
+                "base's precision",
+                first.manifest.base.loading().precision,
+                other.manifest.base.loading().precision,
+            ),
             ("tokenizer", _tokenizer_hashes(first), _tokenizer_hashes(other)),
         ):
             if mine != its:

@@ -1,19 +1,17 @@
 """The base model and its tokenizer, loaded, or built without weights."""
 
-import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lora_tune.architecture import configure, load_config
 from lora_tune.base import CONFIG_FILE, NEEDS_SENTENCEPIECE, Base, lacks_sentencepiece
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
+from lora_tune.precision import fix_precision, quantization_config
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -75,27 +73,23 @@ def load_model(
     auto_class = getattr(transformers, task.auto_class)
     model_config = configure(base, config, labels, tokenizer, task)
     with torch.device("meta"):
-        on_top = head_modules(auto_class.from_config(model_config))
-    head = list(on_top) if task.has_head else []
+        built = auto_class.from_config(model_config)
+    head = head_modules(built) if task.has_head else []
+    quantization = quantization_config(config, skipped=unquantized_modules(built))
     try:
         with quiet_loading():  # what is fresh is told by the caller
             model, info = auto_class.from_pretrained(
                 base.folder,
                 config=model_config,
-                dtype=torch.float32,
+                dtype=getattr(torch, config.dtype),
                 use_safetensors=True,
                 trust_remote_code=False,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # of a head for other labels
-                quantization_config=_quantization(config, on_top),
+                quantization_config=quantization,
             )
     except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
         raise ModelError(f"{base.name}: its weights do not load: {first_line(error)}") from None
-    for module in model.modules():
-        # Else bitsandbytes repacks and rounds 4-bit weights once more, at the first evaluation on
-        # some processors, and training and other machines see other weights.
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
     missing = sorted(info["missing_keys"])
     wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
     if wrong:
@@ -110,6 +104,7 @@ def load_model(
             raise ModelError(f"{base.name}: its weights lack {key}, which {CONFIG_FILE} asks for")
         head.append(module)
     _add_tokens(model, len(tokenizer))
+    fix_precision(model, config, head)
     # A part of it may be at hand, as is what a masked language model puts before its decoder.
     return model, head, not fresh.isdisjoint(head)
 
@@ -126,29 +121,6 @@ def _add_tokens(model: "PreTrainedModel", tokens: int) -> None:
         for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
             if layer is not None:
                 layer.weight[known:] = layer.weight[:known].mean(dim=0)
-
-
-def dequantize_into(model: "PreTrainedModel", quantized: "PreTrainedModel") -> None:
-    """Give a model the weights that a quantised copy of it computes with, in full precision."""
-    import torch
-    from transformers.pytorch_utils import Conv1D
-
-    with torch.no_grad():
-        for path, module in quantized.named_modules():
-            if type(module).__name__ not in ("Linear4bit", "Linear8bitLt"):
-                continue
-            weight = dequantize_layer(module)
-            place = model.get_submodule(path)
-            if isinstance(place, Conv1D):  # it keeps its weights the other way round
-                weight = weight.T
-            place.weight.copy_(weight)
-
-
-def dequantize_layer(layer: "Module") -> "Tensor":
-    """The weights that a quantised layer computes with, (out, in)."""
-    from transformers.integrations.bitsandbytes import dequantize_bnb_weight
-
-    return dequantize_bnb_weight(layer.weight, getattr(layer, "state", None))
 
 
 def build_meta_model(
@@ -193,6 +165,18 @@ def head_modules(model: "PreTrainedModel") -> list[str]:
     ]
 
 
+def unquantized_modules(model: "PreTrainedModel") -> list[str]:
+    """Name the modules that are never quantised.
+
+    They are the head, or a language model's output layer, and a pooler, which is trained whole
+    where a checkpoint lacks it.
+    """
+    paths = {module: path for path, module in model.named_modules()}
+    output = model.get_output_embeddings()
+    top = head_modules(model) if output is None else [paths[output]]
+    return [*top, *(path for path in paths.values() if path.endswith(".pooler"))]
+
+
 def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
     """Let only the last layers of the trunk and all above them train, or with None every weight.
 
@@ -213,27 +197,6 @@ def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
         if parameter is first:
             break
         parameter.requires_grad_(False)
-
-
-def _quantization(config: ModelConfig, head: list[str]) -> Any:
-    if config.quantization is None:
-        return None
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ModelError(
-            f"model.quantization: {config.quantization} needs bitsandbytes: "
-            "pip install 'lora-tune[quantization]'"
-        )
-    from transformers import BitsAndBytesConfig
-
-    if config.quantization == "8bit":
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=head)
-    # NF4 with double quantisation. Source: Dettmers et al. 2023, arXiv 2305.14314, section 3.
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        llm_int8_skip_modules=head,
-    )
 
 
 def _safetensors_error() -> type[Exception]:

@@ -1,7 +1,7 @@
 """A model that answers texts: at hand while training, or loaded from a saved adapter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,19 +112,19 @@ def load_predictor(artifact: Artifact, base: str | None = None) -> Predictor:
 
 
 def load_adapter_base(
-    artifact: Artifact, base: str | None = None, *, quantized: bool = True
+    artifact: Artifact, base: str | None = None, *, in_full: bool = False
 ) -> tuple["PreTrainedModel", "PreTrainedTokenizerBase", bool]:
     """Load the base of an adapter, ready to take it; seed before, for a fresh head.
 
     Args:
-        quantized: False loads in full precision what was quantised while training.
+        in_full: whether to load in full precision what was rounded while training.
 
     Returns:
         The model, on its device; the adapter's tokenizer; whether the model's head is fresh.
     """
     found, config = find_adapter_base(artifact, base)
-    if not quantized:
-        config = replace(config, quantization=None)
+    if in_full:
+        config = config.in_full()
     tokenizer = load_adapter_tokenizer(artifact.folder)
     model, _, fresh_head = load_model(
         found,

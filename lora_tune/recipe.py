@@ -3,7 +3,7 @@
 `load_recipe` in `recipe_file.py` makes them from a file and checks every value.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import Formatter
 from typing import Any, Literal
 
@@ -53,16 +53,42 @@ OWN_KEYS = {
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The frozen base model."""
+    """The frozen base model.
+
+    Its linear layers may be held in 4 or 8 bits, and all its other weights in `dtype`, which 4-bit
+    layers compute in too. What is trained, adapter and head, is float32 always. A base is loaded in
+    one way alone: training, evaluation and whoever loads the adapter compute with the same weights.
+    """
 
     name: str = "???"  # a folder, a Hub id, or the Hub id of an installed model package
     revision: str | None = None  # Hub branch, tag or commit
-    quantization: Literal["4bit", "8bit"] | None = None  # through bitsandbytes
+    quantization: Literal["4bit", "8bit"] | None = None  # NF4 or LLM.int8, through bitsandbytes
+    double_quantization: bool = True  # of 4 bits: the scales of their blocks are in 8 bits too
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of what is not quantised
     pad_token: str | None = None  # for tokenizers that have none; null: the end-of-text token
     dropout: float | None = None  # inside the frozen base while training; null: as in its config
 
+    @property
+    def precision(self) -> str:
+        """What the base's weights are held in, in words."""
+        plain = "" if self.double_quantization else ", without double quantisation"
+        bits = {"4bit": f"4-bit (nf4{plain}) and ", "8bit": "8-bit (int8) and ", None: ""}
+        return bits[self.quantization] + self.dtype
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the base's weights are rounded when they are loaded."""
+        return self.quantization is not None or self.dtype != "float32"
+
+    def in_full(self) -> "ModelConfig":
+        """The same base, in full precision."""
+        return replace(self, quantization=None, double_quantization=True, dtype="float32")
+
     def faults(self) -> Faults:
         """Yield what no single type can forbid."""
+        if not self.double_quantization and self.quantization != "4bit":
+            found = self.quantization or "null"
+            yield "double_quantization", f"false is for quantization=4bit, found {found}"
         if self.dropout is not None and not 0 <= self.dropout < 1:
             yield "dropout", f"must be at least 0 and below 1, got {self.dropout}"
 
@@ -233,10 +259,7 @@ class Sections:
             value = self.training.get(key)
             if value is not None and not 0 <= value <= most:
                 yield f"training.{key}", f"must be 0 to {most}, got {value}"
-        whole = self.ladder.full_fine_tuning or self.ladder.last_layers
-        if self.model.quantization and whole:
-            yield "ladder", "cannot train weights of a quantised base; set model.quantization=null"
-        yield from self._quantization_faults()
+        yield from self._precision_faults()
         if self.seeds is not None and not self.seeds:
             yield "seeds", "must name at least one seed, or be null"
         if self.seeds and len(set(self.seeds)) < len(self.seeds):
@@ -265,19 +288,31 @@ class Sections:
                 if getattr(self.data, key) is None:
                     yield f"data.{key}", f"is needed by task: {self.task}, such as '{{column}}'"
 
-    def _quantization_faults(self) -> Faults:
-        key, start = "lora.init_lora_weights", self.lora.init_lora_weights
-        bits = "model.quantization"
-        if start == "loftq" and self.model.quantization != "4bit":
+    def _precision_faults(self) -> Faults:
+        """Say what needs weights of the base in full precision, where they are rounded."""
+        model, lora = self.model, self.lora
+        bits, start = model.quantization, lora.init_lora_weights
+        keys = ["model.quantization=null"] if bits else []
+        keys += ["model.dtype=float32"] if model.dtype != "float32" else []
+        mend = f"set {' and '.join(keys)}"
+        if start == "loftq" and bits != "4bit":
             # On any other base PEFT puts the rounded weights in place of the base's own; no adapter
             # of a low rank can carry that to those who load it.
-            found = self.model.quantization or "null"
-            yield key, f"loftq makes up for 4 bits, found {bits}={found}; set {bits}=4bit"
-        elif self.model.quantization and (self.lora.changes_base or start == "orthogonal"):
-            yield key, f"{start} needs a base in full precision; set {bits}=null, or use loftq"
-        if self.lora.use_dora and self.model.quantization == "8bit":
+            told = f"found model.quantization={bits or 'null'}; set model.quantization=4bit"
+            yield "lora.init_lora_weights", f"loftq makes up for 4 bits, {told}"
+        elif model.is_rounded and (lora.changes_base or start == "orthogonal"):
+            more = ", or use loftq" if bits else ""
+            yield "lora.init_lora_weights", f"{start} needs a base in full precision; {mend}{more}"
+        if lora.use_dora and bits == "8bit":
             # PEFT reads the weights for their lengths, and loses the scales of 8-bit ones by it.
-            yield "lora.use_dora", f"cannot read 8-bit weights; set {bits}=4bit or null"
+            yield "lora.use_dora", "cannot read 8-bit weights; set model.quantization=4bit or null"
+        if model.is_rounded and (self.ladder.full_fine_tuning or self.ladder.last_layers):
+            yield "ladder", f"cannot train weights of a base in {model.precision}; {mend}"
+        if model.dtype != "float32":
+            told = f"trains weights of the base, found model.dtype={model.dtype}"
+            for key in ("bias", "modules_to_save"):
+                if getattr(lora, key) not in ("none", None):
+                    yield f"lora.{key}", f"{told}; set model.dtype=float32"
 
 
 @dataclass(frozen=True)

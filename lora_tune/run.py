@@ -1,7 +1,7 @@
 """The story of a run: recipe, data, model, adapter, training, comparison, run directory."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +17,12 @@ from lora_tune.batching import make_collator
 from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
-from lora_tune.environment import describe_environment, free_memory
+from lora_tune.environment import describe_environment, free_memory, peak_memory
 from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
-from lora_tune.model import load_tokenizer
+from lora_tune.model import load_tokenizer, unquantized_modules
 from lora_tune.overfitting import Overfitting, judge_losses
+from lora_tune.precision import WeightMemory, measure_weights
 from lora_tune.predictor import Predictor
 from lora_tune.recipe import Recipe
 from lora_tune.reload import Answers, check_reload, record_answers
@@ -35,6 +36,7 @@ from lora_tune.tables import (
     data_table,
     examples_table,
     reload_line,
+    weights_line,
 )
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
@@ -63,6 +65,7 @@ UNTOUCHED = "Training changed nothing: the adapter is as fresh. Give it more ste
 class Trained:
     """What is left of a run when its model is gone."""
 
+    base_memory: WeightMemory
     rungs: list[Rung]
     history: History
     overfitting: Overfitting
@@ -110,6 +113,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
             "seed": arguments.seed,
             "model": base.name,
             "model_revision": base.revision,
+            "base_weights": {"held_in": recipe.model.precision} | asdict(trained.base_memory),
             "data": recipe.source_as_written,
             "data_revision": data.commit,
             "data_fingerprint": data.fingerprint(),
@@ -156,6 +160,9 @@ def _train(
     """Evaluate the base, train the adapter on it, evaluate again, save the adapter."""
     recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
     model, head, fresh_head = load_base_model(inputs, arguments.seed)
+    base_memory, whole = measure_weights(model), unquantized_modules(model)
+    if recipe.model.is_rounded:
+        show(weights_line(base_memory, recipe.model.precision))
     collate, writer = make_collator(tokenizer, task, model), inputs.writer
     cheap = cheap_rungs(model, data, task, collate=collate, writer=writer)
     before = Predictor(model, tokenizer, task, data.labels, recipe.generation)
@@ -204,13 +211,14 @@ def _train(
     adapter_bytes = save_adapter(
         adapted, folder, base=inputs.base, tokenizer=tokenizer, labels=data.labels, task=task
     )
-    cost = Cost(trainable, total, adapter_bytes, history.train_seconds)
+    cost = Cost(trainable, total, adapter_bytes, history.train_seconds, peak_memory())
     seal_adapter(
         folder,
         write_card(
             recipe,
             base=inputs.base,
             labels=data.labels,
+            whole=whole,
             comparison=comparison,
             cost=cost,
             hub_data=data.commit is not None,
@@ -218,11 +226,13 @@ def _train(
         task=task.name,
         labels=data.labels,
         base=inputs.base,
-        quantization=recipe.model.quantization,
+        loading=recipe.model,
         tensors=adapter_tensors(adapted),
         recipe_name=recipe.name,
         recipe=recipe.text,
         data_fingerprint=data.fingerprint(),
     )
     answers = record_answers(predictor, data.test.rows.inputs)
-    return Trained(rungs, history, overfitting, modules, comparison, cost, examples, answers)
+    return Trained(
+        base_memory, rungs, history, overfitting, modules, comparison, cost, examples, answers
+    )

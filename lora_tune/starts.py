@@ -11,7 +11,7 @@ from lora_tune.adapter import PREFIX, adapted_layers
 from lora_tune.batching import model_inputs
 from lora_tune.errors import RecipeError
 from lora_tune.lora import LoraConfig
-from lora_tune.model import dequantize_layer
+from lora_tune.precision import dequantize_layer
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +166,7 @@ def find_directions(
         (states, *_) = layer_inputs  # (rows, tokens, in), or (rows, in) where it is pooled
         if states.ndim == 3 and states.shape[:2] == mask.shape:
             return states[mask]
-        return states.reshape(-1, states.shape[-1])
+        return states.reshape(-1, states.shape[-1]).contiguous()  # else PEFT cannot hash it
 
     config = peft.LoraConfig(r=rank, init_lora_weights="eva", eva_config=peft.EvaConfig(rho=1.0))
     with warnings.catch_warnings():

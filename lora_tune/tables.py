@@ -12,6 +12,7 @@ from lora_tune.comparison import LORA, TITLES, Comparison, Cost, Example
 from lora_tune.counting import ParameterCount
 from lora_tune.data import Data
 from lora_tune.merging import Parity
+from lora_tune.precision import WeightMemory
 from lora_tune.prediction import InputRow
 from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
@@ -129,7 +130,16 @@ def cost_line(cost: Cost, device: str) -> str:
     """What training took."""
     return (
         f"Trained {cost.trainable_parameters:,} of {cost.total_parameters:,} parameters in "
-        f"{cost.train_seconds:.0f} s on {device}; adapter {cost.adapter_bytes / 1000:,.0f} kB."
+        f"{cost.train_seconds:.0f} s on {device}; peak memory "
+        f"{_megabytes(cost.peak_memory_bytes)}, adapter {cost.adapter_bytes / 1000:,.0f} kB."
+    )
+
+
+def weights_line(memory: WeightMemory, precision: str) -> str:
+    """What holding the base's weights otherwise than in float32 saves."""
+    return (
+        f"Base weights: {_megabytes(memory.float32_bytes)} in float32, "
+        f"{_megabytes(memory.loaded_bytes)} in {precision}."
     )
 
 
@@ -149,7 +159,10 @@ def parity_table(parity: Parity) -> str:
         [f"{parity.metric}, adapter beside its base", f"{parity.unmerged:.4f}"],
         [f"{parity.metric}, merged", f"{parity.merged:.4f}"],
     ]
-    base = f"{parity.base_quantization} base, " if parity.base_quantization else ""
+    held = " ".join(
+        filter(None, [parity.base_quantization, parity.base_dtype.removeprefix("float32")])
+    )
+    base = f"{held} base, " if held else ""
     how = f"{parity.combination} of {len(parity.adapters)}, " if parity.combination else ""
     return _table(rows, [f"merged: {how}{base}{parity.dtype}", ""])
 
@@ -219,6 +232,10 @@ def _table(rows: Sequence[Sequence[Any]], headers: Sequence[str], style: str = "
 
 def _notes(caveats: Sequence[str]) -> list[str]:
     return [f"Note: {caveat}" for caveat in caveats]
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.1f} MB" if count < 100e6 else f"{count / 1e6:,.0f} MB"
 
 
 def _is_number(cell: Any) -> bool:

@@ -21,7 +21,7 @@ from lora_tune.evaluation import evaluate_model
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
 from lora_tune.tasks.task import IGNORED
-from lora_tune.training_fields import EARLY_STOPPING_FIELDS
+from lora_tune.training_fields import EARLY_STOPPING_FIELDS, RENAMED_FIELDS, training_fields
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -48,8 +48,13 @@ def make_arguments(training: dict[str, Any], *, task: Task, checkpoints: Path) -
         RecipeError: TrainingArguments refuses a value or a combination, or a tracker is not there.
     """
     fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
+    for old, new in RENAMED_FIELDS.items():
+        if old in fields and new in training_fields():
+            fields[new] = fields.pop(old)
     if find_device() == "cpu":
         fields["use_cpu"] = True  # else bf16 is refused where there is no accelerator
+        if fields.get("fp16"):  # Trainer would leave it out in silence
+            raise RecipeError("training.fp16: needs a GPU, found the CPU; use training.bf16=true")
     chosen = fields["metric_for_best_model"] = fields["metric_for_best_model"] or task.measure.name
     names = ("loss", *task.metrics)
     if fields.get("greater_is_better") is None and chosen.removeprefix("eval_") in task.falling:
@@ -103,7 +108,7 @@ def train_adapter(
         )
     start = time.perf_counter()
     trainer.train()
-    # Under bf16 or fp16 it wrapped forward in autocast; evaluation is in fp32 on both sides.
+    # Under bf16 or fp16 it wrapped forward in autocast; evaluation is without, on both sides.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state
     return History(

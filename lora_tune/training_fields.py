@@ -15,6 +15,12 @@ EARLY_STOPPING_FIELDS = {
     "early_stopping_threshold": "float",
 }
 
+# Names that transformers 5.23 warns of, where it knows the new ones.
+RENAMED_FIELDS = {
+    "gradient_checkpointing": "activation_checkpointing",
+    "gradient_checkpointing_kwargs": "activation_checkpointing_kwargs",
+}
+
 # Fields that would break a promise of lora_tune, and what to do instead.
 REFUSED_FIELDS = {
     "output_dir": "name the run directory with --output DIR",
@@ -27,6 +33,8 @@ REFUSED_FIELDS = {
     "hub_revision": "nothing leaves the machine while training",
     "remove_unused_columns": "the model is given what it takes",
     "resume_from_checkpoint": "every run starts from the base model",
+    "bf16_full_eval": "a base is evaluated as it is loaded; see model.dtype",
+    "fp16_full_eval": "a base is evaluated as it is loaded; see model.dtype",
     "do_train": "`train` always trains",
     "do_eval": "evaluation is governed by eval_strategy",
     "do_predict": "the test rows are always evaluated, once, at the end",

@@ -63,10 +63,9 @@ def adapt_model(
     """Put the recipe's adapter beside a base, as it is to begin; see `start_adapter`."""
 
     def load_full() -> "PreTrainedModel":
-        full = replace(inputs.recipe.model, quantization=None)
         return load_model(
             inputs.base,
-            full,
+            inputs.recipe.model.in_full(),
             task=inputs.task,
             labels=inputs.data.labels,
             tokenizer=inputs.tokenizer,

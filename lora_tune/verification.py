@@ -66,7 +66,7 @@ def verify_base(base: Base, manifest: Manifest) -> None:
     Raises:
         ArtifactError: they are others.
     """
-    record = record_base(base, None)
+    record = record_base(base, manifest.base.loading())
     found, expected = record.weights_sha256, manifest.base.weights_sha256
     other = f"{base.name}: not the base that the adapter was trained on:"
     if sorted(found.values()) != sorted(expected.values()):

@@ -1,7 +1,5 @@
 """A base loaded, an adapter attached to it, trained a little and saved: the parts of a run."""
 
-from dataclasses import replace
-
 import torch
 
 from lora_tune.adapter import adapter_tensors, attach_adapter, save_adapter
@@ -48,7 +46,7 @@ class Parts:
         return Dataset.from_dict(dict(self.tokenizer(reviews()[0][:64], truncation=True)))
 
     def load_full(self):
-        full = replace(self.config, quantization=None)
+        full = self.config.in_full()
         return load_model(self.base, full, task=TASK, labels=LABELS, tokenizer=self.tokenizer)[0]
 
     def settle(self):
@@ -98,7 +96,7 @@ class Parts:
             task=TASK.name,
             labels=LABELS,
             base=self.base,
-            quantization=self.config.quantization,
+            loading=self.config,
             tensors=adapter_tensors(self.adapted),
             recipe_name="tiny",
             recipe="data: {}\n",

@@ -12,7 +12,7 @@ from lora_tune.combining import combine_adapters
 from lora_tune.errors import ArtifactError, RecipeError
 from lora_tune.lora import LoraConfig
 from lora_tune.merging import merge_adapters
-from lora_tune.model import dequantize_into, dequantize_layer
+from lora_tune.precision import dequantize_layer, restore_weights
 from tests.parts import Parts
 from tests.tiny import make_base
 
@@ -97,7 +97,7 @@ def test_on_a_quantised_base_saved_reloaded_and_merged_answer_alike(wide, tmp_pa
     loaded = load_adapter_weights(again.model, tmp_path / "a")
     assert torch.allclose(parts.logits(loaded), trained, atol=1e-4)
     whole = parts.load_full()
-    dequantize_into(whole, loaded.unload())
+    restore_weights(whole, loaded.unload())
     merged = merge_adapter(load_adapter_weights(whole, tmp_path / "a")).eval()
     # 8-bit also rounds what goes into each layer, which no merged model does.
     tolerance = {"4bit": 1e-4, "8bit": 0.05}[bits]

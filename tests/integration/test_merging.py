@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from lora_tune.errors import ArtifactError
 from lora_tune.merging import merge_adapters
+from lora_tune.tables import parity_table
 from tests.conftest import ROOT
 from tests.integration.conftest import BASES
 from tests.tiny import make_base
@@ -76,6 +77,16 @@ def test_a_quantised_base(run_tiny, tmp_path, name, bits):
     assert parity.largest_logit_difference < {"4bit": 1e-4, "8bit": 0.5}[bits]
     assert parity.flipped_predictions <= {"4bit": 0, "8bit": 1}[bits]
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
+
+
+def test_a_base_in_bfloat16_merges_in_full_and_says_so(run_tiny, tmp_path):
+    adapter = run_tiny("gpt2", model={"dtype": "bfloat16"}, **HARD) / "adapter"
+    folder, parity = merge([adapter], tmp_path / "merged", force=True)
+    assert parity.base_dtype == "bfloat16"
+    assert parity_table(parity).startswith("merged: bfloat16 base, float32")
+    assert 1e-6 < parity.largest_logit_difference < 0.5
+    dtypes = {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()}
+    assert dtypes == {torch.float32}
 
 
 def wide(folder, name):

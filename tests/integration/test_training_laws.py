@@ -10,14 +10,11 @@ import pytest
 import torch
 from markdown_it import MarkdownIt
 
-from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.data import load_data
 from lora_tune.errors import LoraTuneError
 from lora_tune.evaluation import evaluate_model
-from lora_tune.model import load_model, load_tokenizer
 from lora_tune.predictor import load_adapter
-from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.recipe_file import load_recipe
 from lora_tune.tasks import find_task
 
@@ -117,6 +114,12 @@ def test_a_diverged_loss_is_said_and_nothing_is_published(run_tiny, monkeypatch)
         run_tiny(training={"learning_rate": 1e30, "max_grad_norm": 0.0, "optim": "sgd"})
 
 
+def test_fp16_is_refused_where_it_would_be_left_out(run_tiny, monkeypatch):
+    monkeypatch.setattr("lora_tune.training.find_device", lambda: "cpu")
+    with pytest.raises(LoraTuneError, match=r"^training.fp16: needs a GPU, found the CPU; use .*"):
+        run_tiny(training={"fp16": True})
+
+
 @pytest.mark.parametrize(
     ("override", "words"),
     [
@@ -201,7 +204,7 @@ def test_what_is_shown_before_training(run_tiny):
 
 
 def test_a_bf16_run_is_judged_as_its_adapter_will_be_used(run_tiny, rows):
-    """Autocast is for training: base, adapted and reloaded model all answer in fp32."""
+    """Autocast is for training: base, adapted and reloaded model all answer without it."""
     folder = run_tiny(training={"bf16": True})
     texts = [row["text"] for row in read_lines(rows / "test.jsonl")]
     recorded = read_lines(folder / "predictions.jsonl")
@@ -209,22 +212,6 @@ def test_a_bf16_run_is_judged_as_its_adapter_will_be_used(run_tiny, rows):
         recorded, load_adapter(folder / "adapter").predict(texts), strict=True
     ):
         assert prediction.probabilities == pytest.approx(row["adapted_probabilities"], abs=1e-6)
-
-
-@pytest.mark.parametrize("bits", ["4bit", "8bit"])
-def test_a_quantised_base_trains_and_its_head_stays_whole(run_tiny, bases, bits):
-    bitsandbytes = pytest.importorskip("bitsandbytes", reason="quantization needs bitsandbytes")
-    run_tiny(model={"quantization": bits}, lora={"target_modules": ["q_lin"]})
-    config = ModelConfig(name=str(bases["distilbert-base-uncased"]), quantization=bits)
-    base = find_base(config)
-    task = find_task("sequence_classification")
-    tokenizer = load_tokenizer(base, config, DataConfig(max_length=64))
-    model, head, _ = load_model(base, config, task=task, labels=["a", "b"], tokenizer=tokenizer)
-    kind = {"4bit": bitsandbytes.nn.Linear4bit, "8bit": bitsandbytes.nn.Linear8bitLt}[bits]
-    quantised = {name for name, module in model.named_modules() if isinstance(module, kind)}
-    assert any("q_lin" in name for name in quantised)
-    assert not [name for name in quantised if name.split(".")[0] in head]
-    assert model.classifier.weight.dtype == torch.float32
 
 
 def test_a_secret_in_an_interpolation_is_written_and_shown_nowhere(run_tiny, rows, monkeypatch):

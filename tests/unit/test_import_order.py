@@ -10,7 +10,7 @@ FLOORS = [
     ["lora"],
     ["training_fields", "recipe", "publishing", "arguments"],
     ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
-    ["rows", "texts", "conll", "entities", "linear"],
+    ["rows", "texts", "conll", "entities", "linear", "precision"],
     [
         "sources",
         "data_checks",
@@ -52,7 +52,7 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {
     "omegaconf": ["recipe_file"],
     "peft": ["adapter", "combining", "starts"],  # one adapter, several, and how one begins
-    "bitsandbytes": ["model"],
+    "bitsandbytes": ["precision"],
     "matplotlib": ["drawing"],
     "jinja2": ["report"],
 }

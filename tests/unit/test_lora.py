@@ -56,6 +56,25 @@ def load(tmp_path):
             "lora.use_dora=true model.quantization=8bit",
             "lora.use_dora cannot read 8-bit weights; set model.quantization=4bit or null",
         ),
+        *(
+            (
+                f"lora.init_lora_weights={start} model.dtype=bfloat16",
+                f"lora.init_lora_weights {start} needs a base in full precision; set model.dtype",
+            )
+            for start in ("pissa", "orthogonal")
+        ),
+        (
+            "lora.bias=all model.dtype=bfloat16",
+            "lora.bias trains weights of the base, found model.dtype=bfloat16; set model.dtype=fl",
+        ),
+        (
+            "lora.modules_to_save=[LayerNorm] model.dtype=float16",
+            "lora.modules_to_save trains weights of the base, found model.dtype=float16; set mode",
+        ),
+        (
+            "ladder.last_layers=1 model.quantization=4bit model.dtype=bfloat16",
+            "ladder cannot train weights of a base in 4-bit (nf4) and bfloat16; set model.quantiz",
+        ),
         ("lora.use_dora=1", "lora.use_dora: found 1 (a whole number), expected true or false"),
         ("lora.rank_pattern={query: 0}", "lora.rank_pattern must be >= 1, got 0 for 'query'"),
         ("lora.rank_pattern={query: x}", "lora.rank_pattern: found {'query': 'x'} (dict), expect"),

@@ -59,6 +59,15 @@ def test_defaults_fill_what_a_recipe_leaves_out(write):
         ("data.text=010", "data.text: found 8 (a whole number), expected text; in YAML, quote it"),
         ("data.train.shards=4", "data.train.shards goes with shard: name both"),
         ("model.quantization=3bit", "model.quantization: found '3bit' (text), expected 4bit or 8b"),
+        ("model.dtype=bf16", "model.dtype: found 'bf16' (text), expected float32 or bfloat16 o"),
+        (
+            "model.double_quantization=false",
+            "model.double_quantization false is for quantization=4bit, found null",
+        ),
+        (
+            "training.bf16_full_eval=true",
+            "training.bf16_full_eval cannot be set: a base is evaluated as it is loaded; see mod",
+        ),
         ("lora.target_modules=[]", "lora.target_modules found [], expected all-linear or a list"),
         ("lora.rank", "lora.rank: expected key=value, such as lora.rank=16"),
         ("data.text=${oc.env:NOT_SET_HERE}", "data.text: KeyError raised while resolving"),
