@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -15,7 +14,8 @@ from lora_tune.manifest import (
     Manifest,
     read_manifest,
 )
-from lora_tune.recipe import ModelConfig
+from lora_tune.past_recipe import recall_input
+from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import Task, find_task
 from lora_tune.verification import verify_adapter, verify_base
 
@@ -31,18 +31,20 @@ class Artifact:
     @property
     def task(self) -> Task:
         """What it was trained for."""
-        return find_task(self.manifest.task, threshold=self._data.get("threshold"))
+        # Older recipes do not have the key.
+        threshold = yaml.safe_load(self.manifest.recipe)["data"].get("threshold")
+        return find_task(self.manifest.task, threshold=threshold)
 
     @property
-    def takes_pairs(self) -> bool:
-        """Whether it was trained on two texts at once."""
-        return self._data.get("text_pair") is not None
+    def data(self) -> DataConfig:
+        """How the rows that it was trained on became inputs; all else at its defaults.
 
-    @property
-    def _data(self) -> dict[str, Any]:
-        """The recipe's section of that name; keys of later versions are not in it."""
-        data: dict[str, Any] = yaml.safe_load(self.manifest.recipe)["data"]
-        return data
+        Raises:
+            RecipeError: a value of it cannot be had here, such as an environment variable.
+        """
+        return recall_input(
+            self.manifest.recipe, task=self.manifest.task, where=f"{self.name}: its recipe"
+        )
 
 
 def find_adapter(source: str | Path) -> Artifact:

@@ -13,9 +13,9 @@ from lora_tune.environment import seed_everything
 from lora_tune.errors import DataError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
+from lora_tune.past_recipe import recall_recipe
 from lora_tune.predictor import load_adapter_base, load_adapter_tokenizer
 from lora_tune.recipe import Recipe
-from lora_tune.recipe_file import recall_recipe
 from lora_tune.redaction import redact
 from lora_tune.rows import Split
 

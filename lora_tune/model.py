@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.base import CONFIG_FILE, Base
+from lora_tune.chats import choose_template
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
 from lora_tune.recipe import DataConfig, ModelConfig
@@ -48,10 +49,10 @@ def load_config(base: Base) -> "PreTrainedConfig":
 
 
 def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTrainedTokenizerBase":
-    """Load a base model's tokenizer, with a pad token and the recipe's truncation.
+    """Load a base model's tokenizer, with a pad token and the recipe's truncation and template.
 
     Raises:
-        ModelError: there is none, or it has neither a pad token nor an end-of-text token.
+        ModelError: there is none, or it lacks a pad and an end-of-text token, or a chat template.
     """
     from transformers import AutoTokenizer
 
@@ -76,6 +77,8 @@ def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTra
                 "new one with model.pad_token='<pad>'"
             )
         tokenizer.pad_token = tokenizer.eos_token
+    if data.is_chat:
+        choose_template(tokenizer, data, base=base.name)
     tokenizer.truncation_side = data.truncation_side
     tokenizer.model_max_length = data.max_length
     return tokenizer

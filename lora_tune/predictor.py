@@ -1,7 +1,7 @@
 """A model that answers texts: at hand while training, or loaded from a saved adapter."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from lora_tune.batching import make_collator
 from lora_tune.environment import find_device
 from lora_tune.errors import ArtifactError, DataError, first_line
 from lora_tune.evaluation import answer_rows
+from lora_tune.intake import Intake, Row
 from lora_tune.model import load_model
+from lora_tune.prompts import write_prompt
+from lora_tune.recipe import DataConfig
 from lora_tune.tasks import Task
 from lora_tune.tasks.causal_lm import Completion, start_tokens
-from lora_tune.texts import text_fault
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -35,36 +37,37 @@ class Predictor:
     tokenizer: "PreTrainedTokenizerBase"  # truncates to its model_max_length
     task: Task
     labels: list[str]
-    takes_pairs: bool = False  # of texts
+    data: DataConfig = field(default_factory=DataConfig)  # what makes an input of a row
 
-    def predict(self, texts: Sequence[str], *, title: str = "") -> list[Any]:
-        """Answer texts, one answer each, in their order.
+    @property
+    def intake(self) -> Intake:
+        """What it wants of a row."""
+        return Intake(self.task, self.data, self.tokenizer)
+
+    def predict(self, rows: Sequence[Row], *, title: str = "") -> list[Any]:
+        """Answer rows, one answer each, in their order.
 
         Args:
+            rows: texts; or the columns of `intake.columns` by name, where they are several.
             title: of a progress bar; empty for none.
 
         Returns:
             The task's own answers: Prediction, Labels, Value, Entities or Completion.
 
         Raises:
-            DataError: a text is empty.
+            DataError: a text is empty, or a column is not there.
         """
-        if isinstance(texts, str):
-            raise DataError("texts: found one text, expected a list of them")
-        if texts and self.takes_pairs:
-            raise DataError(
-                "it was trained on pairs of texts, which predict does not take; `evaluate` with "
-                "--data compares it on labelled pairs"
-            )
-        for row, text in enumerate(texts):
-            fault = text_fault(text)
-            if fault:
-                raise DataError(f"texts, row {row} (rows count from 0): {fault}")
-        if not texts:
+        if isinstance(rows, (str, Mapping)):
+            raise DataError("texts: found one, expected a list of them")
+        return self.predict_inputs(self.intake.take_all(rows, where="texts"), title=title)
+
+    def predict_inputs(self, inputs: Sequence[Any], *, title: str = "") -> list[Any]:
+        """Answer what the intake made of rows; see `predict`."""
+        if not inputs:
             return []
         if self.task.generates:
-            return [Completion(text) for text in self.write_on(texts, title=title)]
-        inputs = self.task.take_texts(texts)
+            prompts = [write_prompt(given, self.tokenizer) for given in inputs]
+            return [Completion(text) for text in self.write_on(prompts, title=title)]
         answers = self.answer(inputs, title=title)
         return [
             self.task.tell(answer, given, self.labels)
@@ -76,7 +79,8 @@ class Predictor:
         import torch
         from tqdm import tqdm
 
-        start = start_tokens(self.tokenizer)
+        # A chat template has written what begins a text.
+        start = [] if self.data.is_chat else start_tokens(self.tokenizer)
         config = self.model.config.get_text_config()
         limit = getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length
         room = max(1, limit - MOST_WRITTEN - len(start))
@@ -136,9 +140,12 @@ def load_predictor(artifact: Artifact, base: str | None = None) -> Predictor:
     """Load an adapter that has been verified; see `load_adapter`."""
     model, tokenizer, _ = load_adapter_base(artifact, base)
     adapted = load_adapter_weights(model, artifact.folder)
-    return Predictor(
-        adapted, tokenizer, artifact.task, artifact.manifest.labels, artifact.takes_pairs
-    )
+    return Predictor(adapted, tokenizer, artifact.task, artifact.manifest.labels, artifact.data)
+
+
+def load_intake(artifact: Artifact) -> Intake:
+    """Load what an adapter wants of a row, without its model."""
+    return Intake(artifact.task, artifact.data, load_adapter_tokenizer(artifact.folder))
 
 
 def load_adapter_base(

@@ -45,6 +45,9 @@ OWN_KEYS = {
     "threshold": ("multi_label_classification",),
     "prompt": ("causal_lm",),
     "completion": ("causal_lm",),
+    "messages": ("causal_lm",),
+    "chat_template": ("causal_lm",),
+    "system": ("causal_lm",),
 }
 
 
@@ -103,6 +106,9 @@ class DataConfig:
     label: str = "label"
     prompt: str | None = None  # of a completion, such as "Question: {question}"; {} name columns
     completion: str | None = None  # to learn, such as "{answer}"; null: the text itself
+    messages: str | None = None  # column of conversations: lists of {role, content}
+    chat_template: bool | str | None = None  # of messages, or for prompt and completion; true: own
+    system: str | None = None  # a chat's first words, where it has none; {} name columns
     labels: list[str] | None = None  # names in the order of their numbers; null: found in train
     class_weights: Any = None  # of the training loss: balanced, or a number for each label
     threshold: float | None = None  # of a label's probability, where rows bear several; null: 0.5
@@ -113,6 +119,11 @@ class DataConfig:
     seed: int = 42  # of samples and of carved splits
     max_length: int = 512  # tokens, special tokens included
     truncation_side: Literal["left", "right"] = "right"
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether rows are conversations, or made into ones."""
+        return self.messages is not None or bool(self.chat_template)
 
     def faults(self) -> Faults:
         """Yield what no single type can forbid."""
@@ -127,13 +138,19 @@ class DataConfig:
             yield "seed", f"must be at least 0 and below 2**32, got {self.seed}"
         if self.max_length < 8:
             yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
-        for key in ("prompt", "completion"):
+        for key in ("prompt", "completion", "system"):
             try:
                 list(Formatter().parse(getattr(self, key) or ""))
             except ValueError as error:
                 yield key, f"found {getattr(self, key)!r}: {error}; a brace itself is written twice"
         if self.prompt is not None and self.completion is None:
             yield "prompt", "goes with data.completion, such as '{answer}'"
+        if self.messages is not None and self.completion is not None:
+            yield "messages", "are whole conversations; leave out data.prompt and data.completion"
+        if self.chat_template and self.messages is None and self.prompt is None:
+            yield "chat_template", "needs data.messages, or data.prompt and data.completion"
+        if self.system is not None and not self.is_chat:
+            yield "system", "is a turn of a chat: needs data.messages, or data.chat_template=true"
         if self.threshold is not None and not 0 < self.threshold < 1:
             yield "threshold", f"must be above 0 and below 1, got {self.threshold}"
         if self.class_weights not in (None, "balanced"):
@@ -185,7 +202,7 @@ class Sections:
     training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING_DEFAULTS))
     ladder: LadderConfig = field(default_factory=LadderConfig)
     seeds: list[int] | None = None  # one training each, the first published; null: training.seed
-    examples: list[str] = field(default_factory=list)
+    examples: list[Any] = field(default_factory=list)  # texts; or rows of several columns
 
     @property
     def all_seeds(self) -> list[int]:
@@ -220,10 +237,10 @@ class Sections:
             yield "seeds", f"must not repeat a seed, got {self.seeds}"
         if self.seeds and not all(0 <= seed < 2**32 for seed in self.seeds):
             yield "seeds", f"must be at least 0 and below 2**32, got {self.seeds}"
-        if self.examples and self.data.text_pair is not None:
-            yield "examples", "are single texts, but data.text_pair asks for two; leave them out"
-        if any(not example.strip() for example in self.examples):
-            yield "examples", "must not be empty texts"
+        for example in self.examples:
+            if not isinstance(example, (str, dict)):
+                expected = "expected texts, or rows as {column: text}; in YAML, quote numbers"
+                yield "examples", f"found {example!r}, {expected}"
         for key in (
             "per_device_train_batch_size",
             "per_device_eval_batch_size",

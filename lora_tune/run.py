@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_tune.adapter import (
     AdaptedModules,
@@ -19,6 +19,7 @@ from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory
 from lora_tune.evaluation import evaluate_model
+from lora_tune.intake import Intake, show_row
 from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_tokenizer
@@ -96,11 +97,14 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
         check_rows(recipe.lora, len(data.train.encoded))
+        examples = Intake(task, recipe.data, tokenizer).take_all(recipe.examples, where="examples")
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)
         free_memory()
-        trained = _train(inputs, arguments, others, seeds, folder=draft.adapter, show=show)
+        trained = _train(
+            inputs, arguments, others, seeds, examples=examples, folder=draft.adapter, show=show
+        )
         free_memory()  # of the trained model, which is gone, for the reloaded one
         reload = check_reload(draft.adapter, trained.answers)
         environment = describe_environment(arguments.device.type) | {
@@ -147,15 +151,20 @@ def _train(
     others: Sequence[Rung],
     seeds: Mapping[int, Rung],
     *,
+    examples: Sequence[Any],
     folder: Path,
     show: Callable[[str], None],
 ) -> Trained:
-    """Evaluate the base, train the adapter on it, evaluate again, save the adapter."""
+    """Evaluate the base, train the adapter on it, evaluate again, save the adapter.
+
+    Args:
+        examples: the recipe's own, as inputs.
+    """
     recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
     model, head, fresh_head = load_base_model(inputs, arguments.seed)
     collate = make_collator(tokenizer, task)
     cheap = cheap_rungs(model, data, task, collate=collate)
-    before = Predictor(model, tokenizer, task, data.labels).predict(recipe.examples)
+    before = Predictor(model, tokenizer, task, data.labels, recipe.data).predict_inputs(examples)
 
     adapted, start = adapt_model(inputs, model, head, arguments.seed)
     trainable, total = count_parameters(adapted)
@@ -183,9 +192,9 @@ def _train(
         show(overfitting.warning)
     after = evaluate_model(adapted, data.test, task=task, collate=collate, title="adapted")
     lora = Rung(LORA, after, trainable, history.train_seconds)
-    predictor = Predictor(adapted, tokenizer, task, data.labels)
-    told = zip(recipe.examples, before, predictor.predict(recipe.examples), strict=True)
-    examples = [Example(text, old.tell(), new.tell()) for text, old, new in told]
+    predictor = Predictor(adapted, tokenizer, task, data.labels, recipe.data)
+    told = zip(recipe.examples, before, predictor.predict_inputs(examples), strict=True)
+    shown = [Example(show_row(row), old.tell(), new.tell()) for row, old, new in told]
     rungs = [*cheap, *others, lora]
     comparison = compare(
         rungs,
@@ -220,4 +229,4 @@ def _train(
         data_fingerprint=data.fingerprint(),
     )
     answers = record_answers(predictor, data.test.rows.inputs)
-    return Trained(rungs, history, overfitting, modules, comparison, cost, examples, answers)
+    return Trained(rungs, history, overfitting, modules, comparison, cost, shown, answers)

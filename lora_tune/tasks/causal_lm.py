@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lora_tune.chats import encode_chats
 from lora_tune.errors import DataError
 from lora_tune.metrics import PERPLEXITY, Measure
+from lora_tune.prompts import asked_columns, named_columns, read_pair, take_prompt
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.tasks.task import IGNORED, Rival, token_loss
-from lora_tune.texts import ROW, read_texts, text_fault
+from lora_tune.texts import ROW, read_texts
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class CausalLanguageModeling:
-    """What sets this task apart from others. An input is {prompt, completion}."""
+    """What sets this task apart from others. An input is {prompt, completion} or {messages}."""
 
     name: str = "causal_lm"
     auto_class: str = "AutoModelForCausalLM"
@@ -84,11 +85,14 @@ class CausalLanguageModeling:
     limits: str = "What it writes may be untrue."
 
     def columns(self, config: DataConfig) -> list[tuple[str, str]]:
-        """The text; or the columns that prompt and completion are made of."""
+        """The conversation, the text, or the columns that the templates are filled with."""
+        system = [("system", name) for name in named_columns(config.system)]
+        if config.messages is not None:
+            return [("messages", config.messages), *system]
         if config.completion is None:
             return [("text", config.text)]
-        templates = {"prompt": config.prompt or "", "completion": config.completion}
-        return [(key, name) for key, template in templates.items() for name in _fields(template)]
+        templates = {"prompt": config.prompt, "completion": config.completion}
+        return [(key, name) for key in templates for name in named_columns(templates[key])] + system
 
     def known_labels(self, config: DataConfig) -> list[str]:
         """None are needed."""
@@ -101,27 +105,23 @@ class CausalLanguageModeling:
     def read_rows(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
-        """Read plain texts, or fill the recipe's templates from each row's columns."""
+        """Read plain texts or conversations, or fill the recipe's templates with each row."""
         if config.truncation_side == "left":
             raise DataError("data.truncation_side: left would cut first words; expected right")
-        if config.completion is None:
+        if config.completion is None and config.messages is None:
             texts = read_texts(rows, config.text, where=where)
             inputs = [{"prompt": "", "completion": text} for text in texts]
-        else:
-            inputs = []
-            for place, row in zip(rows[ROW], rows, strict=True):
-                filled = {
-                    "prompt": _fill(config.prompt or "", row),
-                    "completion": _fill(config.completion, row),
-                }
-                fault = text_fault(filled["completion"])
-                if fault:
-                    raise DataError(
-                        f"{where}: row {place} (rows count from 0), completion: {fault}"
-                    )
-                inputs.append(filled)
-            texts = [given["prompt"] + given["completion"] for given in inputs]
-        return texts, inputs, np.zeros(len(texts)), [given["completion"] for given in inputs]
+            return texts, inputs, np.zeros(len(texts)), texts
+        texts, inputs, told = [], [], []
+        for place, row in zip(rows[ROW], rows, strict=True):
+            try:
+                given, text, answer = read_pair(row, config)
+            except DataError as error:
+                raise DataError(f"{where}: row {place} (rows count from 0), {error}") from None
+            inputs.append(given)
+            texts.append(text)
+            told.append(answer)
+        return texts, inputs, np.zeros(len(texts)), told
 
     def encode(
         self,
@@ -130,34 +130,42 @@ class CausalLanguageModeling:
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int | None,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Tokenise: a start token, the prompt, which is not judged, the completion and its end."""
-        start = start_tokens(tokenizer)
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        prompts, completions = (
-            tokenizer([given[name] for given in inputs], add_special_tokens=False)["input_ids"]
-            for name in ("prompt", "completion")
-        )
+        """Tokenise: what is given, which is not judged, and what is learnt, with its end.
+
+        Raises:
+            RowError: the chat template does not take a conversation.
+        """
+        if "messages" in inputs[0]:
+            rows = encode_chats([given["messages"] for given in inputs], tokenizer)
+        else:
+            rows = _encode_prompts(inputs, tokenizer)
         columns: dict[str, list[Any]] = {
             name: [] for name in ("input_ids", "attention_mask", "labels", TARGET_BYTES)
         }
         counts = []
-        for prompt, completion in zip(prompts, completions, strict=True):
-            counts.append(len(start) + len(prompt) + len(completion) + len(end))
-            # Of what is too long, the prompt loses its beginning, down to half of the room.
-            room = (max_length or counts[-1]) - len(start) - len(end)
-            kept_prompt = max(room - len(completion), room // 2)
-            before = start + prompt[max(0, len(prompt) - kept_prompt) :]
-            ids = (before + completion + end)[:max_length]
+        begin = start_tokens(tokenizer)
+        for ids, learnt in rows:
+            counts.append(len(ids))
+            if max_length is not None and len(ids) > max_length:
+                ids, learnt = _cut(ids, learnt, begin, max_length)
+            judged = [number if own else IGNORED for number, own in zip(ids, learnt, strict=True)]
             columns["input_ids"].append(ids)
             columns["attention_mask"].append([1] * len(ids))
-            columns["labels"].append([IGNORED] * min(len(before), len(ids)) + ids[len(before) :])
-            kept = tokenizer.decode(ids[len(before) :], skip_special_tokens=True)
-            columns[TARGET_BYTES].append(len(kept.encode()))
+            columns["labels"].append(judged)
+            kept = [number for number in judged if number != IGNORED]
+            text = tokenizer.decode(kept, skip_special_tokens=True)
+            columns[TARGET_BYTES].append(len(text.encode()))
         return columns, np.array(counts)
 
-    def take_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Take texts as prompts."""
-        return [{"prompt": text, "completion": ""} for text in texts]
+    def asked_columns(self, config: DataConfig) -> list[str]:
+        """The conversation, the text, or the columns that the prompt is filled with."""
+        return asked_columns(config)
+
+    def take_row(
+        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Any:
+        """Fill the prompt, or begin a chat, as in training."""
+        return take_prompt(row, config, tokenizer)
 
     def encode_training(
         self,
@@ -166,8 +174,8 @@ class CausalLanguageModeling:
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Lay plain texts end to end and cut them into blocks; leave prompts as they are."""
-        if any(given["prompt"] for given in inputs):
+        """Lay plain texts end to end and cut them into blocks; leave all else as it is."""
+        if any("messages" in given or given["prompt"] for given in inputs):
             return self.encode(inputs, labels, tokenizer, max_length)
         columns, counts = self.encode(inputs, labels, tokenizer, None)
         stream: list[int] = []
@@ -253,15 +261,37 @@ def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     return next(([number] for number in ids if number is not None), [])
 
 
-def _fields(template: str) -> list[str]:
-    """The columns that a template names."""
-    return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
+def _encode_prompts(
+    inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase"
+) -> list[tuple[list[int], list[bool]]]:
+    """Tokenise prompts and completions apart, as when a prompt is written on.
 
-
-def _fill(template: str, row: Mapping[str, Any]) -> str:
-    """Put a row's columns into a template, and nothing else of theirs."""
-    parts = Formatter().parse(template)
-    return "".join(
-        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
-        for text, name, _, _ in parts
+    Returns:
+        Of each row, its tokens, and whether each is learnt.
+    """
+    start = start_tokens(tokenizer)
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    prompts, completions = (
+        tokenizer([given[name] for given in inputs], add_special_tokens=False)["input_ids"]
+        for name in ("prompt", "completion")
     )
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        before, learnt = start + prompt, completion + end
+        rows.append((before + learnt, [False] * len(before) + [True] * len(learnt)))
+    return rows
+
+
+def _cut(
+    ids: list[int], learnt: list[bool], begin: list[int], max_length: int
+) -> tuple[list[int], list[bool]]:
+    """Cut what is too long: the prompt loses its beginning, down to half of the room, all its end.
+
+    Args:
+        begin: tokens that stay at the beginning, where they stand there.
+    """
+    first = len(begin) if ids[: len(begin)] == begin else 0
+    prompt = next((at for at, own in enumerate(learnt) if own), len(ids)) - first
+    room, rest = max_length - first, len(ids) - first - prompt
+    after = first + max(0, prompt - max(room - rest, room // 2))
+    return (ids[:first] + ids[after:])[:max_length], (learnt[:first] + learnt[after:])[:max_length]

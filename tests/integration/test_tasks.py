@@ -73,7 +73,7 @@ CASES = {
         "gpt2",
         asked,
         {"prompt": "Q: {question}\nA: ", "completion": "{answer}"},
-        "Q: Is 3 even?\nA: ",
+        "Is 3 even?",
     ),
 }
 
@@ -132,7 +132,8 @@ def test_predictions(run, tmp_path, capsys):
     (answer,) = adapter.predict([example["text"]])
     assert answer.tell() == example["adapted"]
     source, output = tmp_path / "given.jsonl", tmp_path / "out.csv"
-    source.write_text(json.dumps({"text": example["text"]}) + '\n{"text": ""}\n')
+    (column,) = adapter.intake.columns
+    source.write_text(json.dumps({column: example["text"]}) + f'\n{{"{column}": ""}}\n')
     words = ["predict", str(run / "adapter"), "--input", str(source), "--output", str(output)]
     assert main(words) == 2
     assert "row 1 (rows count from 0): found nothing" in capsys.readouterr().err

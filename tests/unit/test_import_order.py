@@ -10,8 +10,12 @@ FLOORS = [
     ["lora"],
     ["training_fields", "recipe", "publishing", "arguments"],
     ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
-    ["rows", "texts", "conll", "entities", "linear"],
-    ["sources", "data_checks", "base", "scoring", "plots", "encoding", "pairs", "overfitting"],
+    ["past_recipe", "rows", "texts", "conll", "entities", "linear"],
+    [
+        *("sources", "data_checks", "base", "scoring", "plots", "encoding", "pairs"),
+        *("overfitting", "chats"),
+    ],
+    ["prompts"],
     ["tasks.task"],
     ["tasks.text_task"],
     [
@@ -23,9 +27,9 @@ FLOORS = [
     ],
     ["tasks", "manifest", "matching"],
     ["data", "batching", "model", "verification"],
-    ["targets", "artifact", "evaluation"],
+    ["targets", "artifact", "evaluation", "intake"],
     ["adapter"],
-    ["features", "diagnosis", "predictor", "training", "starts", "combining"],
+    ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],
     ["comparison", "prediction", "reload", "trials"],
     ["assessment", "card", "report"],
@@ -42,7 +46,7 @@ ONLY = {
     "peft": ["adapter", "combining", "starts"],  # one adapter, several, and how one begins
     "bitsandbytes": ["model"],
     "matplotlib": ["drawing"],
-    "jinja2": ["report"],
+    "jinja2": ["chats", "report"],
 }
 
 
