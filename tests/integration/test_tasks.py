@@ -17,6 +17,7 @@ from lora_tune.recipe import TRAINING_DEFAULTS
 from lora_tune.run_comparison import compare_runs, write_run_comparison
 from lora_tune.tasks import find_task
 from lora_tune.training import make_arguments
+from tests.chat_templates import HEADERS
 from tests.conftest import ROOT
 from tests.tiny import make_base
 
@@ -73,6 +74,17 @@ CASES = {
         "gpt2",
         asked,
         {"prompt": "Q: {question}\nA: ", "completion": "{answer}"},
+        "Is 3 even?",
+    ),
+    "causal_lm of chats": (
+        "gpt2",
+        asked,
+        {
+            "prompt": "{question}",
+            "completion": "{answer}",
+            "chat_template": HEADERS,
+            "system": "Be brief.",
+        },
         "Is 3 even?",
     ),
 }
