@@ -12,6 +12,7 @@ from lora_tune.lora import LoraConfig
 from lora_tune.manifest import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
 from lora_tune.targets import find_saved, is_within
 from lora_tune.tasks import Task
+from lora_tune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import torch
@@ -163,7 +164,7 @@ def save_adapter(
     # Embeddings that are not trained stay out, resized or not: a new pad token's row is never
     # attended to.
     model.save_pretrained(folder, save_embedding_layers=False)
-    if not task.generates or not isinstance(tokenizer.chat_template, str):
+    if not isinstance(task, WritingTask) or not isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = None  # several would be a folder of files
     tokenizer.save_pretrained(folder)
     text = json.dumps(list(labels), ensure_ascii=False)

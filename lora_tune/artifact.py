@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +16,7 @@ from lora_tune.manifest import (
     read_manifest,
 )
 from lora_tune.past_recipe import recall_input
-from lora_tune.recipe import DataConfig, ModelConfig
+from lora_tune.recipe import DataConfig, GenerationConfig, ModelConfig
 from lora_tune.tasks import Task, find_task
 from lora_tune.verification import verify_adapter, verify_base
 
@@ -31,9 +32,7 @@ class Artifact:
     @property
     def task(self) -> Task:
         """What it was trained for."""
-        # Older recipes do not have the key.
-        threshold = yaml.safe_load(self.manifest.recipe)["data"].get("threshold")
-        return find_task(self.manifest.task, threshold=threshold)
+        return find_task(self.manifest.task, threshold=self._recipe["data"].get("threshold"))
 
     @property
     def data(self) -> DataConfig:
@@ -45,6 +44,17 @@ class Artifact:
         return recall_input(
             self.manifest.recipe, task=self.manifest.task, where=f"{self.name}: its recipe"
         )
+
+    @property
+    def generation(self) -> GenerationConfig:
+        """How it writes, where it does."""
+        return GenerationConfig(**self._recipe.get("generation", {}))
+
+    @property
+    def _recipe(self) -> dict[str, Any]:
+        """As it was run; keys of later versions are not in it."""
+        recipe: dict[str, Any] = yaml.safe_load(self.manifest.recipe)
+        return recipe
 
 
 def find_adapter(source: str | Path) -> Artifact:

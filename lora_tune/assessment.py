@@ -11,13 +11,13 @@ from lora_tune.comparison import BASE, LORA, Comparison, compare, comparison_jso
 from lora_tune.data import load_data, load_file
 from lora_tune.environment import seed_everything
 from lora_tune.errors import DataError
-from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
 from lora_tune.past_recipe import recall_recipe
 from lora_tune.predictor import load_adapter_base, load_adapter_tokenizer
 from lora_tune.recipe import Recipe
 from lora_tune.redaction import redact
 from lora_tune.rows import Split
+from lora_tune.writing import evaluate_test, find_measure_of, find_writer
 
 
 def assess_adapter(
@@ -45,13 +45,21 @@ def assess_adapter(
     show(f"{len(split.rows.texts)} rows: {data or recipe.source_as_written}")
     seed_everything(recipe.all_seeds[0])
     model, tokenizer, fresh_head = load_adapter_base(artifact, base)
-    collate = make_collator(tokenizer, task)
-    before = evaluate_model(model, split, task=task, collate=collate, title="base")
+    collate = make_collator(tokenizer, task, model)
+    writer = find_writer(task, tokenizer, recipe.generation)
+    before = evaluate_test(model, split, task, collate=collate, writer=writer, title="base")
     adapted = load_adapter_weights(model, artifact.folder)
-    after = evaluate_model(adapted, split, task=task, collate=collate, title="adapted")
+    after = evaluate_test(adapted, split, task, collate=collate, writer=writer, title="adapted")
     parts = task.break_down(after.answers, split)
     rungs = [Rung(BASE, before, None, None), Rung(LORA, after, None, None)]
-    return compare(rungs, task=task, fresh_head=fresh_head, parts=parts, caveats=caveats)
+    return compare(
+        rungs,
+        task=task,
+        measure=find_measure_of(task, writer),
+        fresh_head=fresh_head,
+        parts=parts,
+        caveats=caveats,
+    )
 
 
 def read_recipe(artifact: Artifact, data: Path | None) -> Recipe:

@@ -8,16 +8,24 @@ import numpy as np
 from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
+    from torch.nn import Module
     from transformers import PreTrainedTokenizerBase
 
 MODEL_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "labels")
 
 
-def make_collator(tokenizer: "PreTrainedTokenizerBase", task: Task) -> Callable[..., Any]:
-    """Pad each batch to its own longest row."""
+def make_collator(
+    tokenizer: "PreTrainedTokenizerBase", task: Task, model: "Module"
+) -> Callable[..., Any]:
+    """Pad each batch to its own longest row.
+
+    Args:
+        model: shifts the labels for its decoder, where it has one of its own.
+    """
     import transformers
 
-    collator: Callable[..., Any] = getattr(transformers, task.collator)(tokenizer)
+    options = {"model": model} if task.collator == "DataCollatorForSeq2Seq" else {}
+    collator: Callable[..., Any] = getattr(transformers, task.collator)(tokenizer, **options)
     return collator
 
 

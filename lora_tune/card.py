@@ -46,7 +46,13 @@ def write_card(
     lora, training, task = recipe.lora, recipe.training, find_task(recipe.task)
     fresh = " The base has a fresh head, so it guesses." if comparison.fresh_head else ""
     scores = [
-        [TITLES[score.rung], *(f"{value:.4f}" for value in score.metrics.values())]
+        [
+            TITLES[score.rung],
+            *(
+                f"{score.metrics[name]:.4f}" if name in score.metrics else "-"
+                for name in comparison.adapted
+            ),
+        ]
         for score in comparison.rungs
     ]
     settings: list[list[object]] = [
@@ -126,14 +132,28 @@ def write_merged_card(manifest: Manifest, parity: "Parity") -> str:
             "transformers model:",
             "",
             "```python",
-            "from transformers import pipeline",
-            f'answer = pipeline("{task.pipeline}", "PATH"{task.pipeline_options})',
+            *_using(task),
             "```",
             "",
             _table(rows, ["against the adapter unmerged", ""]),
             "",
         ]
     )
+
+
+def _using(task: Task) -> list[str]:
+    """How a merged model is used by transformers alone."""
+    if task.pipeline_options is not None:
+        return [
+            "from transformers import pipeline",
+            f'answer = pipeline("{task.pipeline}", "PATH"{task.pipeline_options})',
+        ]
+    return [
+        f"from transformers import {task.auto_class}, AutoTokenizer",
+        'tokenizer = AutoTokenizer.from_pretrained("PATH")',
+        f'model = {task.auto_class}.from_pretrained("PATH")',
+        'answer = model.generate(**tokenizer("...", return_tensors="pt"), max_new_tokens=64)',
+    ]
 
 
 def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: bool) -> str:

@@ -15,6 +15,7 @@ from lora_tune.tasks import Task
 BASE, LORA = "base", "lora"
 TITLES = {
     "majority": "majority class",
+    "lead": "beginning of the prompt",
     "constant": "constant answer",
     "words": "words alone",
     BASE: "base",
@@ -25,6 +26,7 @@ TITLES = {
 }
 SPOKEN = {  # in a sentence
     "majority": "the majority class",
+    "lead": "the beginning of the prompt",
     "constant": "the constant answer",
     "words": "words alone",
     BASE: "the base",
@@ -109,6 +111,7 @@ def compare(
     rungs: Sequence[Rung],
     *,
     task: Task,
+    measure: Measure,
     fresh_head: bool,
     caveats: Sequence[str],
     parts: Sequence[dict[str, Any]] = (),
@@ -118,11 +121,11 @@ def compare(
     """Compare the answers of rungs, the base and LoRA among them, to the same rows.
 
     Args:
+        measure: what it decides by.
         parts: LoRA's answers by kind; see `Task.break_down`.
         seeds: LoRA as trained with each seed, where there are several.
         warning: to stand before the headline.
     """
-    measure = task.measure
     counts = {rung.name: rung.evaluation.counts for rung in rungs}
     metrics = {rung.name: rung.evaluation.metrics for rung in rungs}
     pairs = []

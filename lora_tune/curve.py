@@ -18,6 +18,7 @@ from lora_tune.redaction import redact
 from lora_tune.report import render, write_page
 from lora_tune.run import run_recipe
 from lora_tune.tasks import find_task
+from lora_tune.text_metrics import find_measure
 
 TEMPLATE = "curve.html.jinja"
 CURVE_FILE = "curve.html"
@@ -92,7 +93,7 @@ def describe_curve(rows: Sequence[int], runs: Sequence[FinishedRun]) -> str:
     if len(runs) < 2:
         return f"One point, at {rows[0]:,} rows; a second tells what more rows bring."
     (few, many), rival = runs[-2:], runs[-1].comparison["best_cheap"]
-    measure = find_task(many.comparison["task"]).measure
+    measure = find_measure(many.comparison["metric"])
     gain = compare_counts(many.counts(LORA), few.counts(LORA), measure)
     told = f"LoRA {_describe_gain(gain, measure)}"
     of_rival = compare_counts(many.counts(rival), few.counts(rival), measure)
@@ -140,7 +141,7 @@ def write_curve(curve: Curve, path: Path) -> None:
     Raises:
         ArtifactError: it cannot be written there.
     """
-    measure = find_task(curve.runs[-1].comparison["task"]).measure
+    measure = find_measure(curve.runs[-1].comparison["metric"])
     names = [score["rung"] for score in curve.runs[-1].comparison["rungs"]]
     rungs = {}
     for name in names:

@@ -11,6 +11,7 @@ from lora_tune.batching import batches_by_length, model_inputs
 from lora_tune.metrics import softmax
 from lora_tune.rows import Split
 from lora_tune.tasks import Task
+from lora_tune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,8 @@ class Evaluation:
 
     answers: list[np.ndarray]  # of each row, (answers, numbers); the task says what they are
     metrics: dict[str, float]
-    counts: np.ndarray  # (rows, counts), what each row adds to the task's measure
+    counts: np.ndarray  # (rows, counts), what each row adds to what a comparison decides by
+    texts: list[str] | None = None  # that it wrote for each row, where it was to
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -86,8 +88,8 @@ def answer_rows(
     Returns:
         What the task reads from the outputs, in fp32, (answers, numbers) for each row in order.
     """
-    if task.generates:  # a row's logits are as wide as the vocabulary, at each of its tokens
-        longest = max(map(len, columns["input_ids"]))
+    if isinstance(task, WritingTask):  # logits are as wide as the vocabulary, at each token
+        longest = max(map(len, columns["labels"]))
         vocabulary = model.config.get_text_config().vocab_size
         batch_size = max(1, min(batch_size, MOST_LOGITS // (longest * vocabulary)))
     order, answers = [], []

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_tune.data import Data
-from lora_tune.evaluation import Evaluation, evaluate_model, judge_answers
+from lora_tune.evaluation import Evaluation, judge_answers
 from lora_tune.features import read_features
 from lora_tune.linear import Linear
 from lora_tune.tasks import Task
+from lora_tune.writing import Writer, evaluate_test, judge_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,17 +38,25 @@ class Rung:
 
 
 def cheap_rungs(
-    model: "PreTrainedModel", data: Data, task: Task, *, collate: Callable[..., Any]
+    model: "PreTrainedModel",
+    data: Data,
+    task: Task,
+    *,
+    collate: Callable[..., Any],
+    writer: Writer | None = None,
 ) -> list[Rung]:
     """Climb all that needs no training of the model.
+
+    Args:
+        writer: lets the base write for the test rows, where that decides; else None.
 
     Returns:
         The base as it is; before it, where a linear model can answer, what needs no look at the
         row, and words alone, and after it the head alone; else what the task answers by itself.
     """
     if task.linear is None:
-        base = evaluate_model(model, data.test, task=task, collate=collate, title="base")
-        return [*_answer_without_model(data, task), Rung("base", base, 0, 0.0)]
+        base = evaluate_test(model, data.test, task, collate=collate, writer=writer, title="base")
+        return [*_answer_without_model(data, task, writer), Rung("base", base, 0, 0.0)]
     answers, test = read_features(model, data.test.encoded[:], collate=collate, title="base")
     start = time.perf_counter()
     features = {"test": test}
@@ -64,10 +73,15 @@ def cheap_rungs(
     ]
 
 
-def _answer_without_model(data: Data, task: Task) -> Iterator[Rung]:
+def _answer_without_model(data: Data, task: Task, writer: Writer | None) -> Iterator[Rung]:
     start = time.perf_counter()
     for name, rival in task.answer_without_model(data.train, data.test).items():
-        evaluation = judge_answers(rival.answers, data.test, task)
+        if rival.texts is None:
+            evaluation = judge_answers(rival.answers, data.test, task)
+        elif writer is not None and writer.config.metric:
+            evaluation = judge_texts(rival.texts, data.test, writer.measure)
+        else:
+            continue
         yield Rung(name, evaluation, rival.size, time.perf_counter() - start, rival.note)
 
 

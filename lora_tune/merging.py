@@ -259,5 +259,5 @@ def _tokenizer_hashes(artifact: Artifact) -> list[str]:
 def _answer(
     model: "Module", tokenizer: "PreTrainedTokenizerBase", rows: Split, task: Task, *, title: str
 ) -> list[np.ndarray]:
-    collate = make_collator(tokenizer, task)
+    collate = make_collator(tokenizer, task, model)
     return answer_rows(model, rows.encoded[:], task=task, collate=collate, title=title)

@@ -69,6 +69,10 @@ ENTITY_F1 = Measure("entity_f1", f1_of)
 MICRO_F1 = Measure("micro_f1", f1_of)
 MEAN_ABSOLUTE_ERROR = Measure("mean_absolute_error", mean_of, is_share=False, lower_is_better=True)
 PERPLEXITY = Measure("perplexity", exp_mean_of, is_share=False, lower_is_better=True)
+MEASURES = {
+    measure.name: measure
+    for measure in (ACCURACY, ENTITY_F1, MICRO_F1, MEAN_ABSOLUTE_ERROR, PERPLEXITY)
+}
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lora_tune.architecture import configure, load_config
 from lora_tune.base import CONFIG_FILE, Base
 from lora_tune.chats import choose_template
 from lora_tune.environment import quiet_loading
@@ -14,38 +15,7 @@ from lora_tune.tasks import Task
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-
-# Names under which transformers' configs keep the dropout probabilities of the trunk.
-TRUNK_DROPOUTS = (
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "hidden_dropout",
-    "attention_dropout",
-    "activation_dropout",
-    "embedding_dropout",
-    "mlp_dropout",
-    "dropout",
-    "dropout_rate",
-    "resid_pdrop",
-    "embd_pdrop",
-    "attn_pdrop",
-)
-HEAD_DROPOUT = "classifier_dropout"  # where null, BERT's kin use hidden_dropout_prob
-
-
-def load_config(base: Base) -> "PreTrainedConfig":
-    """Read a base model's configuration.
-
-    Raises:
-        ModelError: it is damaged, or of an architecture that transformers does not have.
-    """
-    from transformers import AutoConfig
-
-    try:
-        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(f"{base.name}: {CONFIG_FILE}: {first_line(error)}") from None
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTrainedTokenizerBase":
@@ -105,7 +75,7 @@ def load_model(
     import transformers
 
     auto_class = getattr(transformers, task.auto_class)
-    model_config = _configure(base, config, labels, tokenizer, task)
+    model_config = configure(base, config, labels, tokenizer, task)
     with torch.device("meta"):
         on_top = head_modules(auto_class.from_config(model_config))
     head = list(on_top) if task.has_head else []
@@ -202,7 +172,7 @@ def build_meta_model(
     import torch
     import transformers
 
-    model_config = _configure(base, config, labels, tokenizer, task)
+    model_config = configure(base, config, labels, tokenizer, task)
     if tokenizer is not None:
         model_config.vocab_size = max(model_config.vocab_size, len(tokenizer))
     try:
@@ -215,6 +185,9 @@ def build_meta_model(
 
 def head_modules(model: "PreTrainedModel") -> list[str]:
     """Name the modules with parameters beside the trunk: those the task puts on top of it."""
+    if not hasattr(model, model.base_model_prefix):  # T5's encoder and decoder lie beside its head
+        head = model.get_output_embeddings()
+        return [name for name, module in model.named_children() if module is head]
     return [
         name
         for name, module in model.named_children()
@@ -234,7 +207,7 @@ def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
     if last is None:
         return
     stacks = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
-    layers = max(stacks, key=len, default=ModuleList())
+    layers = max(reversed(stacks), key=len, default=ModuleList())  # the decoder's, where both are
     if last > len(layers):
         raise ModelError(f"ladder.last_layers: {last}, but the base has {len(layers)} layers")
     first = next(layers[len(layers) - last].parameters())
@@ -242,46 +215,6 @@ def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
         if parameter is first:
             break
         parameter.requires_grad_(False)
-
-
-def _configure(
-    base: Base,
-    config: ModelConfig,
-    labels: Sequence[str],
-    tokenizer: "PreTrainedTokenizerBase | None",
-    task: Task,
-) -> "PreTrainedConfig":
-    model_config = load_config(base)
-    if task.generates and _is_encoder(model_config):
-        raise ModelError(
-            f"{base.name}: is an encoder ({model_config.model_type}), which writes no text; "
-            f"task: {task.name} wants a decoder, such as gpt2"
-        )
-    if labels:
-        model_config.id2label = dict(enumerate(labels))
-        model_config.label2id = {label: number for number, label in enumerate(labels)}
-    if task.problem_type is not None:  # else a merged model's pipeline takes softmaxes
-        model_config.problem_type = task.problem_type
-    # A new token has no row yet, and some embeddings refuse to be made with such a number.
-    if tokenizer is not None and tokenizer.pad_token_id < model_config.get_text_config().vocab_size:
-        model_config.pad_token_id = tokenizer.pad_token_id
-    if config.dropout is not None:
-        present = [name for name in TRUNK_DROPOUTS if hasattr(model_config, name)]
-        if not present:
-            raise ModelError(f"model.dropout: {base.name} has no dropout to set")
-        if getattr(model_config, HEAD_DROPOUT, 0) is None:
-            model_config.classifier_dropout = getattr(model_config, "hidden_dropout_prob", None)
-        for name in present:
-            setattr(model_config, name, config.dropout)
-    return model_config
-
-
-def _is_encoder(config: "PreTrainedConfig") -> bool:
-    """Whether a model reads on both sides of a word, so that it cannot foretell the next."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    is_decoder = getattr(config, "is_decoder", False)
-    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not is_decoder
 
 
 def _quantization(config: ModelConfig, head: list[str]) -> Any:

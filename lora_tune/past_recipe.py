@@ -16,7 +16,7 @@ INPUT_KEYS = ("text", "text_pair", "prompt", "completion", "messages", "chat_tem
 def recall_recipe(
     text: str, *, name: str, where: str, base: str, labels: Sequence[str], source: str | None
 ) -> Recipe:
-    """Parse what a finished run's recipe says of its rows and its seed, the rest at its defaults.
+    """Parse what a finished run's recipe says of rows, seed and writing, the rest at its defaults.
 
     Args:
         text: the recipe as run.
@@ -38,6 +38,7 @@ def recall_recipe(
         | {"labels": list(labels) if len(labels) > 1 else None},
         "training": {"seed": whole["training"]["seed"]},
         "seeds": whole.get("seeds"),
+        "generation": whole.get("generation", {}),
     }
     for variable in ENVIRONMENT_VARIABLE.findall(str(sections)):
         if is_secret(variable):  # a stranger's recipe would send it along with a request

@@ -15,18 +15,14 @@ from lora_tune.errors import ArtifactError, DataError, first_line
 from lora_tune.evaluation import answer_rows
 from lora_tune.intake import Intake, Row
 from lora_tune.model import load_model
-from lora_tune.prompts import write_prompt
-from lora_tune.recipe import DataConfig
+from lora_tune.recipe import DataConfig, GenerationConfig
 from lora_tune.tasks import Task
-from lora_tune.tasks.causal_lm import Completion, start_tokens
+from lora_tune.tasks.writing_task import Completion, WritingTask
+from lora_tune.writing import Writer
 
 if TYPE_CHECKING:
     from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-
-MOST_WRITTEN = 64  # tokens after a prompt
-WRITTEN_TOGETHER = 16  # prompts
 
 
 @dataclass(frozen=True)
@@ -37,6 +33,7 @@ class Predictor:
     tokenizer: "PreTrainedTokenizerBase"  # truncates to its model_max_length
     task: Task
     labels: list[str]
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
     data: DataConfig = field(default_factory=DataConfig)  # what makes an input of a row
 
     @property
@@ -65,50 +62,14 @@ class Predictor:
         """Answer what the intake made of rows; see `predict`."""
         if not inputs:
             return []
-        if self.task.generates:
-            prompts = [write_prompt(given, self.tokenizer) for given in inputs]
-            return [Completion(text) for text in self.write_on(prompts, title=title)]
+        if isinstance(self.task, WritingTask):
+            writer = Writer(self.tokenizer, self.task, self.generation)
+            return [Completion(text) for text in writer.write(self.model, inputs, title=title)]
         answers = self.answer(inputs, title=title)
         return [
             self.task.tell(answer, given, self.labels)
             for answer, given in zip(answers, inputs, strict=True)
         ]
-
-    def write_on(self, texts: Sequence[str], *, title: str = "") -> list[str]:
-        """Write what is likeliest after each prompt, at most MOST_WRITTEN tokens, greedily."""
-        import torch
-        from tqdm import tqdm
-
-        # A chat template has written what begins a text.
-        start = [] if self.data.is_chat else start_tokens(self.tokenizer)
-        config = self.model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length
-        room = max(1, limit - MOST_WRITTEN - len(start))
-        device = next(self.model.parameters()).device
-        was_training = self.model.training
-        self.model.eval()
-        written = []
-        starts = range(0, len(texts), WRITTEN_TOGETHER)
-        try:
-            for at in tqdm(starts, desc=title, disable=None if title else True, leave=False):
-                some = list(texts[at : at + WRITTEN_TOGETHER])
-                ids = self.tokenizer(some, add_special_tokens=False)["input_ids"]
-                rows = {"input_ids": [start + row[max(0, len(row) - room) :] for row in ids]}
-                # The last token of a prompt must be next to what is written.
-                inputs = self.tokenizer.pad(rows, padding_side="left", return_tensors="pt")
-                with torch.inference_mode():
-                    found = self.model.generate(
-                        **inputs.to(device),
-                        max_new_tokens=MOST_WRITTEN,
-                        do_sample=False,
-                        eos_token_id=self.tokenizer.eos_token_id,
-                        pad_token_id=self.tokenizer.pad_token_id,
-                    )
-                new = found[:, inputs["input_ids"].shape[1] :]
-                written += self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        finally:
-            self.model.train(was_training)
-        return written
 
     def answer(self, inputs: Sequence[Any], *, title: str = "") -> list[np.ndarray]:
         """Run the model over one input of the task's or more; fp32, (answers, numbers) for each."""
@@ -117,7 +78,7 @@ class Predictor:
             self.model,
             columns,
             task=self.task,
-            collate=make_collator(self.tokenizer, self.task),
+            collate=make_collator(self.tokenizer, self.task, self.model),
             title=title,
         )
 
@@ -140,7 +101,14 @@ def load_predictor(artifact: Artifact, base: str | None = None) -> Predictor:
     """Load an adapter that has been verified; see `load_adapter`."""
     model, tokenizer, _ = load_adapter_base(artifact, base)
     adapted = load_adapter_weights(model, artifact.folder)
-    return Predictor(adapted, tokenizer, artifact.task, artifact.manifest.labels, artifact.data)
+    return Predictor(
+        adapted,
+        tokenizer,
+        artifact.task,
+        artifact.manifest.labels,
+        artifact.generation,
+        artifact.data,
+    )
 
 
 def load_intake(artifact: Artifact) -> Intake:

@@ -33,6 +33,9 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "report_to": "none",
 }
 
+TextMetric = Literal["rougeL", "rouge1", "rouge2", "bleu", "exact_match"]
+WRITING_TASKS = ("causal_lm", "seq2seq_lm")
+
 # Keys below `data` that mean something to some tasks alone.
 OWN_KEYS = {
     "text_pair": (
@@ -43,8 +46,8 @@ OWN_KEYS = {
     "labels": ("sequence_classification", "multi_label_classification", "token_classification"),
     "class_weights": ("sequence_classification",),
     "threshold": ("multi_label_classification",),
-    "prompt": ("causal_lm",),
-    "completion": ("causal_lm",),
+    "prompt": WRITING_TASKS,
+    "completion": WRITING_TASKS,
     "messages": ("causal_lm",),
     "chat_template": ("causal_lm",),
     "system": ("causal_lm",),
@@ -176,6 +179,24 @@ class DataConfig:
 
 
 @dataclass(frozen=True)
+class GenerationConfig:
+    """How a language model writes, and whether what it writes decides the comparison.
+
+    The best epoch is chosen by perplexity either way: to write takes long.
+    """
+
+    metric: TextMetric | None = None  # of what is written for the test rows; null: perplexity
+    max_new_tokens: int = 64
+    num_beams: int = 1  # 1: greedy
+
+    def faults(self) -> Faults:
+        """Yield what no single type can forbid."""
+        for key in ("max_new_tokens", "num_beams"):
+            if getattr(self, key) < 1:
+                yield key, f"must be >= 1, got {getattr(self, key)}"
+
+
+@dataclass(frozen=True)
 class LadderConfig:
     """Costlier rungs to compare the adapter with, trained on its budget but at their own rate."""
 
@@ -201,6 +222,7 @@ class Sections:
     lora: LoraConfig = field(default_factory=LoraConfig)
     training: dict[str, Any] = field(default_factory=lambda: dict(TRAINING_DEFAULTS))
     ladder: LadderConfig = field(default_factory=LadderConfig)
+    generation: GenerationConfig = field(default_factory=GenerationConfig)
     seeds: list[int] | None = None  # one training each, the first published; null: training.seed
     examples: list[Any] = field(default_factory=list)  # texts; or rows of several columns
 
@@ -211,7 +233,7 @@ class Sections:
 
     def faults(self) -> Faults:
         """Yield what no single type can forbid, by dotted key."""
-        for name in ("model", "data", "lora", "ladder"):
+        for name in ("model", "data", "lora", "ladder", "generation"):
             for key, message in getattr(self, name).faults():
                 yield f"{name}.{key}", message
         known = {
@@ -220,6 +242,7 @@ class Sections:
         for key, tasks in OWN_KEYS.items():
             if getattr(self.data, key) is not None and self.task in known - set(tasks):
                 yield f"data.{key}", f"is for task: {' or '.join(tasks)}, found task: {self.task}"
+        yield from self._writing_faults(known)
         for key in ("learning_rate", "num_train_epochs"):
             if self.training[key] <= 0:
                 yield f"training.{key}", f"must be above 0, got {self.training[key]}"
@@ -250,6 +273,14 @@ class Sections:
             value = self.training.get(key)
             if value is not None and value < 1:
                 yield f"training.{key}", f"must be >= 1, got {value}"
+
+    def _writing_faults(self, known: set[str]) -> Faults:
+        if self.task in known - set(WRITING_TASKS) and self.generation != GenerationConfig():
+            yield "generation", f"is for task: {' or '.join(WRITING_TASKS)}, found {self.task}"
+        if self.task == "seq2seq_lm":
+            for key in ("prompt", "completion"):
+                if getattr(self.data, key) is None:
+                    yield f"data.{key}", f"is needed by task: {self.task}, such as '{{column}}'"
 
     def _quantization_faults(self) -> Faults:
         key, start = "lora.init_lora_weights", self.lora.init_lora_weights

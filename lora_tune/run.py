@@ -1,7 +1,7 @@
 """The story of a run: recipe, data, model, adapter, training, comparison, run directory."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,6 @@ from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory
-from lora_tune.evaluation import evaluate_model
 from lora_tune.intake import Intake, show_row
 from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
@@ -40,6 +39,7 @@ from lora_tune.tables import (
 )
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
+from lora_tune.text_metrics import check_references
 from lora_tune.training import History, make_arguments, train_adapter
 from lora_tune.trials import (
     Inputs,
@@ -48,6 +48,7 @@ from lora_tune.trials import (
     train_costly_rungs,
     train_other_seeds,
 )
+from lora_tune.writing import evaluate_test, find_measure_of
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -97,6 +98,8 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
         check_rows(recipe.lora, len(data.train.encoded))
+        expected = data.test.rows.label_texts
+        check_references(recipe.generation.metric, expected, where="data.test")
         examples = Intake(task, recipe.data, tokenizer).take_all(recipe.examples, where="examples")
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
@@ -162,9 +165,10 @@ def _train(
     """
     recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
     model, head, fresh_head = load_base_model(inputs, arguments.seed)
-    collate = make_collator(tokenizer, task)
-    cheap = cheap_rungs(model, data, task, collate=collate)
-    before = Predictor(model, tokenizer, task, data.labels, recipe.data).predict_inputs(examples)
+    collate, writer = make_collator(tokenizer, task, model), inputs.writer
+    cheap = cheap_rungs(model, data, task, collate=collate, writer=writer)
+    before = Predictor(model, tokenizer, task, data.labels, recipe.generation, recipe.data)
+    told_before = before.predict_inputs(examples)
 
     adapted, start = adapt_model(inputs, model, head, arguments.seed)
     trainable, total = count_parameters(adapted)
@@ -190,15 +194,16 @@ def _train(
     )
     if overfitting.warning:
         show(overfitting.warning)
-    after = evaluate_model(adapted, data.test, task=task, collate=collate, title="adapted")
+    after = evaluate_test(adapted, data.test, task, collate=collate, writer=writer, title="adapted")
     lora = Rung(LORA, after, trainable, history.train_seconds)
-    predictor = Predictor(adapted, tokenizer, task, data.labels, recipe.data)
-    told = zip(recipe.examples, before, predictor.predict_inputs(examples), strict=True)
+    predictor = replace(before, model=adapted)
+    told = zip(recipe.examples, told_before, predictor.predict_inputs(examples), strict=True)
     shown = [Example(show_row(row), old.tell(), new.tell()) for row, old, new in told]
     rungs = [*cheap, *others, lora]
     comparison = compare(
         rungs,
         task=task,
+        measure=find_measure_of(task, writer),
         fresh_head=fresh_head,
         parts=task.break_down(after.answers, data.test),
         seeds={arguments.seed: lora, **seeds},

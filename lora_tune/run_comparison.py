@@ -16,7 +16,7 @@ from lora_tune.pairs import Pair, compare_counts, describe_pair
 from lora_tune.plots import ladder_picture
 from lora_tune.report import render, write_page
 from lora_tune.statistics import holm
-from lora_tune.tasks import find_task
+from lora_tune.text_metrics import find_measure
 
 TEMPLATE = "run_comparison.html.jinja"
 
@@ -53,9 +53,12 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
             raise ArtifactError(f"{place}: is named {count} times, expected runs that differ")
     runs = [read_run(folder) for folder in folders]
     names = _name(runs)
-    tasks = {run.comparison["task"] for run in runs}
-    if len(tasks) > 1:
-        raise ArtifactError(f"compare: found runs of {' and '.join(sorted(tasks))}, expected one")
+    for key in ("task", "metric"):
+        kinds = {run.comparison[key] for run in runs}
+        if len(kinds) > 1:
+            raise ArtifactError(
+                f"compare: found runs of {' and '.join(sorted(kinds))}, expected one {key}"
+            )
     rows = [run.environment["test_fingerprint"] for run in runs]
     for name, found in zip(names, rows, strict=True):
         if found != rows[0]:
@@ -63,7 +66,7 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
                 f"{name}: its test rows are not those of {names[0]} (fingerprints {found[:12]} and "
                 f"{rows[0][:12]}); only runs on the same rows can be compared"
             )
-    measure = find_task(tasks.pop()).measure
+    measure = find_measure(runs[0].comparison["metric"])
     counts = [run.counts(LORA) for run in runs]
     for name, own in zip(names, counts, strict=True):
         if measure == PERPLEXITY and not np.array_equal(own[:, 1], counts[0][:, 1]):

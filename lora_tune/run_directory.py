@@ -23,6 +23,7 @@ from lora_tune.publishing import make_draft, publish, resolve_output
 from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
 from lora_tune.tasks import Task
+from lora_tune.tasks.writing_task import Completion
 from lora_tune.training import History
 
 RUNS = Path("runs")
@@ -116,7 +117,9 @@ def _describe_predictions(
     rows = data.test.rows
     for i, given in enumerate(rows.inputs):
         told = {
-            name: task.tell(answer.answers[i], given, data.labels)
+            name: Completion(answer.texts[i])
+            if answer.texts is not None
+            else task.tell(answer.answers[i], given, data.labels)
             for name, answer in answers.items()
         }
         yield (

@@ -61,7 +61,7 @@ def comparison_table(comparison: Comparison, *, told: Sequence[str] = ()) -> str
             TITLES[score.rung],
             _number(score.metrics[comparison.metric]),
             _span(score.interval),
-            *(_number(score.metrics[name]) for name in others),
+            *(_number(score.metrics[name]) if name in score.metrics else "-" for name in others),
             *([] if score.trained_parameters is None else [f"{score.trained_parameters:,}"]),
             *([] if score.train_seconds is None else [f"{score.train_seconds:.1f}"]),
         ]

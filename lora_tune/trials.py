@@ -10,13 +10,13 @@ from lora_tune.base import Base
 from lora_tune.batching import make_collator
 from lora_tune.data import Data
 from lora_tune.environment import find_device, free_memory, seed_everything
-from lora_tune.evaluation import evaluate_model
 from lora_tune.ladder import Rung
 from lora_tune.model import load_model, thaw_layers
 from lora_tune.recipe import Recipe
 from lora_tune.starts import Start, TrainingRows, start_adapter
 from lora_tune.tasks import Task
 from lora_tune.training import make_arguments, train_adapter
+from lora_tune.writing import Writer, evaluate_test, find_writer
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -35,6 +35,11 @@ class Inputs:
     tokenizer: "PreTrainedTokenizerBase"
     data: Data
     checkpoints: Path
+
+    @property
+    def writer(self) -> Writer | None:
+        """What it takes to let a model write, where the task is to."""
+        return find_writer(self.task, self.tokenizer, self.recipe.generation)
 
 
 def load_base_model(inputs: Inputs, seed: int) -> tuple["PreTrainedModel", list[str], bool]:
@@ -69,9 +74,8 @@ def adapt_model(
 
     lora = inputs.recipe.lora
     adapted = attach_adapter(model, lora, targets=inputs.targets, head=head, task=inputs.task)
-    rows = TrainingRows(
-        inputs.data.train.encoded, make_collator(inputs.tokenizer, inputs.task), seed
-    )
+    collate = make_collator(inputs.tokenizer, inputs.task, model)
+    rows = TrainingRows(inputs.data.train.encoded, collate, seed)
     return adapted, start_adapter(adapted, lora, rows=rows, load_full=load_full)
 
 
@@ -121,7 +125,7 @@ def _train(
     """Train a model's thawed weights with the recipe's budget, and let it answer the test rows."""
     training = inputs.recipe.training | changes
     folder = inputs.checkpoints / "-".join([name, str(changes["seed"])])
-    collate = make_collator(inputs.tokenizer, inputs.task)
+    collate = make_collator(inputs.tokenizer, inputs.task, model)
     history = train_adapter(
         model,
         inputs.data,
@@ -133,7 +137,7 @@ def _train(
         lora_plus_ratio=ratio,
     )
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    evaluation = evaluate_model(
-        model, inputs.data.test, task=inputs.task, collate=collate, title=name
+    evaluation = evaluate_test(
+        model, inputs.data.test, inputs.task, collate=collate, writer=inputs.writer, title=name
     )
     return Rung(name, evaluation, trainable, history.train_seconds)

@@ -39,7 +39,9 @@ class Parts:
         self.adapted = attach_adapter(
             self.model, self.lora, targets=self.targets, head=self.head, task=self.task
         )
-        rows = TrainingRows(self.rows(), make_collator(self.tokenizer, self.task), seed=0)
+        rows = TrainingRows(
+            self.rows(), make_collator(self.tokenizer, self.task, self.model), seed=0
+        )
         self.start = start_adapter(self.adapted, self.lora, rows=rows, load_full=self.load_full)
         return self.adapted.eval()
 

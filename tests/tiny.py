@@ -27,6 +27,23 @@ SMALLER = {
         "intermediate_size": 64,
     },
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+    "bart": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 64,
+        "decoder_ffn_dim": 64,
+    },
+    "t5": {
+        "d_model": 32,
+        "d_kv": 8,
+        "d_ff": 64,
+        "num_layers": 2,
+        "num_heads": 4,
+        "decoder_start_token_id": 0,
+    },
     "llama": {
         "hidden_size": 32,
         "num_hidden_layers": 2,
@@ -66,6 +83,20 @@ def make_tokenizer(family):
         inner.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
         names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
         limit = 512
+    elif family == "t5":
+        names = {"pad": "<pad>", "eos": "</s>", "unk": "<unk>"}
+        letters = sorted(
+            {letter for text in reviews()[0] for letter in text} | set(string.printable)
+        )
+        pieces = [*names.values(), *(f"\u2581{c}" for c in letters), "\u2581", *letters]
+        scores = [(piece, -float(number)) for number, piece in enumerate(dict.fromkeys(pieces))]
+        inner = Tokenizer(models.Unigram(scores, unk_id=2))
+        inner.pre_tokenizer = pre_tokenizers.Metaspace()
+        inner.decoder = decoders.Metaspace()
+        inner.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 1)]
+        )
+        limit = 512
     else:
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         names = {"bos": "<s>", "cls": "<s>", "pad": "<pad>", "eos": "</s>", "sep": "</s>"}
@@ -80,7 +111,7 @@ def make_tokenizer(family):
         inner = Tokenizer(models.BPE(vocabulary, merges=[]))
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = decoders.ByteLevel()
-        if family == "roberta":
+        if family in ("roberta", "bart"):
             inner.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     return PreTrainedTokenizerFast(
         tokenizer_object=inner,

@@ -6,6 +6,7 @@ from lora_tune.errors import RecipeError
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks.causal_lm import CausalLanguageModeling
 from lora_tune.tasks.multi_label_classification import MultiLabelClassification
+from lora_tune.tasks.seq2seq_lm import SequenceToSequence
 from lora_tune.tasks.sequence_classification import SequenceClassification
 from lora_tune.tasks.sequence_regression import SequenceRegression
 from lora_tune.tasks.task import Answer as Answer
@@ -20,6 +21,7 @@ TASKS: dict[str, Task] = {
         SequenceRegression(),
         TokenClassification(),
         CausalLanguageModeling(),
+        SequenceToSequence(),
     )
 }
 

@@ -1,6 +1,6 @@
 """Text after text: a language model on plain texts, or on completions of prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,99 +8,39 @@ import numpy as np
 
 from lora_tune.chats import encode_chats
 from lora_tune.errors import DataError
-from lora_tune.metrics import PERPLEXITY, Measure
-from lora_tune.prompts import asked_columns, named_columns, read_pair, take_prompt
+from lora_tune.prompts import write_prompt
 from lora_tune.recipe import DataConfig
-from lora_tune.rows import Split
-from lora_tune.tasks.task import IGNORED, Rival, token_loss
-from lora_tune.texts import ROW, read_texts
+from lora_tune.tasks.task import IGNORED
+from lora_tune.tasks.writing_task import (
+    TARGET_BYTES,
+    WritingTask,
+    fill_templates,
+    template_columns,
+)
+from lora_tune.texts import read_texts
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-TARGET_BYTES = "target_bytes"  # of the text that a row's judged tokens stand for, in UTF-8
-
 
 @dataclass(frozen=True)
-class Likelihood:
-    """How likely a model finds a text."""
-
-    perplexity: float
-
-    @property
-    def label(self) -> str:
-        """The perplexity."""
-        return self.tell()
-
-    def tell(self) -> str:
-        """Say the perplexity."""
-        return f"perplexity {self.perplexity:.1f}"
-
-    def cells(self) -> dict[str, Any]:
-        """The perplexity."""
-        return {"perplexity": self.perplexity}
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What a model writes after a prompt."""
-
-    text: str
-
-    @property
-    def label(self) -> str:
-        """The text."""
-        return self.text
-
-    def tell(self) -> str:
-        """Say the text."""
-        return self.text
-
-    def cells(self) -> dict[str, Any]:
-        """The text."""
-        return {"completion": self.text}
-
-
-@dataclass(frozen=True)
-class CausalLanguageModeling:
-    """What sets this task apart from others. An input is {prompt, completion} or {messages}."""
+class CausalLanguageModeling(WritingTask):
+    """What sets this task apart from others: a decoder, which reads and writes in one."""
 
     name: str = "causal_lm"
     auto_class: str = "AutoModelForCausalLM"
     peft_task_type: str = "CAUSAL_LM"
     collator: str = "DataCollatorForTokenClassification"  # pads labels as it pads tokens
-    measure: Measure = PERPLEXITY
-    metrics: tuple[str, ...] = ("perplexity", "bits_per_byte", "token_accuracy")
-    falling: tuple[str, ...] = ("perplexity", "bits_per_byte")
-    problem_type: None = None
-    has_head: bool = False
-    has_classes: bool = False
-    linear: None = None  # a row has several answers
-    generates: bool = True
-    pipeline: str = "text-generation"
     pipeline_options: str = ""
     purpose: str = "to write on"
-    limits: str = "What it writes may be untrue."
 
     def columns(self, config: DataConfig) -> list[tuple[str, str]]:
         """The conversation, the text, or the columns that the templates are filled with."""
-        system = [("system", name) for name in named_columns(config.system)]
-        if config.messages is not None:
-            return [("messages", config.messages), *system]
-        if config.completion is None:
+        if config.messages is None and config.completion is None:
             return [("text", config.text)]
-        templates = {"prompt": config.prompt, "completion": config.completion}
-        return [(key, name) for key in templates for name in named_columns(templates[key])] + system
-
-    def known_labels(self, config: DataConfig) -> list[str]:
-        """None are needed."""
-        return []
-
-    def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
-        """Name none."""
-        return []
+        return template_columns(config)
 
     def read_rows(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
@@ -108,19 +48,11 @@ class CausalLanguageModeling:
         """Read plain texts or conversations, or fill the recipe's templates with each row."""
         if config.truncation_side == "left":
             raise DataError("data.truncation_side: left would cut first words; expected right")
-        if config.completion is None and config.messages is None:
+        if config.messages is None and config.completion is None:
             texts = read_texts(rows, config.text, where=where)
             inputs = [{"prompt": "", "completion": text} for text in texts]
             return texts, inputs, np.zeros(len(texts)), texts
-        texts, inputs, told = [], [], []
-        for place, row in zip(rows[ROW], rows, strict=True):
-            try:
-                given, text, answer = read_pair(row, config)
-            except DataError as error:
-                raise DataError(f"{where}: row {place} (rows count from 0), {error}") from None
-            inputs.append(given)
-            texts.append(text)
-            told.append(answer)
+        inputs, texts, told = fill_templates(rows, config, where=where)
         return texts, inputs, np.zeros(len(texts)), told
 
     def encode(
@@ -157,15 +89,25 @@ class CausalLanguageModeling:
             columns[TARGET_BYTES].append(len(text.encode()))
         return columns, np.array(counts)
 
-    def asked_columns(self, config: DataConfig) -> list[str]:
-        """The conversation, the text, or the columns that the prompt is filled with."""
-        return asked_columns(config)
+    def encode_prompts(
+        self, inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    ) -> list[list[int]]:
+        """Tokenise prompts; what is too long loses its beginning.
 
-    def take_row(
-        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
-    ) -> Any:
-        """Fill the prompt, or begin a chat, as in training."""
-        return take_prompt(row, config, tokenizer)
+        Raises:
+            DataError: the chat template does not take a conversation.
+        """
+        begin = start_tokens(tokenizer)
+        prompts = [write_prompt(given, tokenizer) for given in inputs]
+        rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        if "messages" not in inputs[0]:  # a chat template has written what begins a text
+            rows = [begin + row for row in rows]
+        kept = []
+        for row in rows:
+            first = len(begin) if row[: len(begin)] == begin else 0
+            room = max(1, max_length - first)
+            kept.append(row[:first] + row[max(first, len(row) - room) :])
+        return kept
 
     def encode_training(
         self,
@@ -190,69 +132,11 @@ class CausalLanguageModeling:
         }
         return packed, counts
 
-    def loss(
-        self,
-        logits: "torch.Tensor",
-        labels: "torch.Tensor",
-        *,
-        items: Any,
-        smoothing: float,
-        weights: "torch.Tensor | None" = None,
-    ) -> "torch.Tensor":
-        """Cross-entropy of logits (micro-batch, tokens, vocabulary) and the tokens after them."""
-        return token_loss(logits[:, :-1], labels[:, 1:], items=items, smoothing=smoothing)
-
-    def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
-        """Keep log-probabilities in nats, of the token that is there and of the likeliest."""
-        import torch
-
-        assert labels is not None
-        kept = []
-        for row, own in zip(logits[:, :-1], labels[:, 1:], strict=True):
-            judged = own != IGNORED
-            shares = row[judged].log_softmax(dim=-1)
-            there = shares.gather(1, own[judged].unsqueeze(1)).squeeze(1)
-            kept.append(torch.stack([there, shares.amax(dim=1)], dim=1).cpu().numpy())
-        return kept
-
-    def decide(self, answers: np.ndarray) -> np.ndarray:
-        """Whether each token is the likeliest, (tokens,)."""
-        return answers[:, 0] >= answers[:, 1]
-
-    def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
-        """Count (nats, tokens)."""
-        return np.array([(-row[:, 0].sum(dtype=float), len(row)) for row in answers])
-
-    def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
-        """Perplexity, bits for each byte of text, share of tokens foretold, and loss in nats."""
-        nats, tokens = self.count(answers, split).sum(axis=0)
-        size = sum(split.encoded[TARGET_BYTES])
-        return {
-            "perplexity": float(np.exp(nats / tokens)),
-            "bits_per_byte": float(nats / np.log(2) / size),
-            "token_accuracy": float(np.concatenate(list(map(self.decide, answers))).mean()),
-            "loss": float(nats / tokens),
-        }
-
-    def break_down(self, answers: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
-        """Give nothing: texts are of no type."""
-        return []
-
-    def cell_names(self, labels: Sequence[str]) -> list[str]:
-        """The completion."""
-        return ["completion"]
-
-    def tell(self, answers: np.ndarray, given: Any, labels: Sequence[str]) -> Likelihood:
-        """How likely a row's tokens are."""
-        return Likelihood(float(np.exp(-answers[:, 0].mean())))
-
-    def answer_without_model(self, train: Split, test: Split) -> Mapping[str, Rival]:
-        """Give none."""
-        return {}
-
-    def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
-        """Count nothing: texts bear no label."""
-        return {}
+    def foretold(
+        self, logits: "torch.Tensor", labels: "torch.Tensor"
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Put each token's logits beside the token after it."""
+        return logits[:, :-1], labels[:, 1:]
 
 
 def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

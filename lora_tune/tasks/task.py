@@ -40,6 +40,7 @@ class Rival:
     answers: list[np.ndarray]  # (answers, numbers) of each row
     size: int  # numbers that were fitted
     note: str
+    texts: list[str] | None = None  # that were written; no answers then
 
 
 class Task(Protocol):
@@ -90,16 +91,12 @@ class Task(Protocol):
         """How linear models answer; None where a row has several answers."""
 
     @property
-    def generates(self) -> bool:
-        """Whether it answers a user's text by writing on."""
-
-    @property
     def pipeline(self) -> str:
         """Its name among the pipelines of transformers, and of the Hub's tasks."""
 
     @property
-    def pipeline_options(self) -> str:
-        """What such a pipeline is to be given, as Python."""
+    def pipeline_options(self) -> str | None:
+        """What such a pipeline is to be given, as Python; None where transformers has none."""
 
     @property
     def purpose(self) -> str:

@@ -29,7 +29,6 @@ class TextTask:
     has_head: bool = True
     falling: tuple[str, ...] = ()
     problem_type: str | None = None
-    generates: bool = False
     pipeline: str = "text-classification"
     pipeline_options: str = ", truncation=True"
 

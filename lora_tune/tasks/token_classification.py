@@ -49,7 +49,6 @@ class TokenClassification:
     has_head: bool = True
     has_classes: bool = False
     linear: None = None  # a row has several answers
-    generates: bool = False
     pipeline: str = "token-classification"
     pipeline_options: str = ', aggregation_strategy="first"'
     purpose: str = "to find entities ({labels})"

@@ -6,8 +6,10 @@ import pytest
 
 from lora_tune.cli import main
 from lora_tune.errors import DataError
-from lora_tune.predictor import Predictor, load_adapter
+from lora_tune.predictor import load_adapter
+from lora_tune.prompts import write_prompt
 from lora_tune.tasks import find_task
+from lora_tune.writing import Writer
 from tests.chat_templates import BRACKETS
 from tests.parts import Parts
 from tests.tiny import make_base
@@ -47,11 +49,11 @@ def prompts(monkeypatch):
     """What each prompt was that a model was given to write on."""
     given = []
 
-    def write_on(_, texts, **__):
-        given.extend(texts)
-        return [f"answer {number}" for number, _ in enumerate(texts)]
+    def write(writer, _, inputs, **__):
+        given.extend(write_prompt(one, writer.tokenizer) for one in inputs)
+        return [f"answer {number}" for number, _ in enumerate(inputs)]
 
-    monkeypatch.setattr(Predictor, "write_on", write_on)
+    monkeypatch.setattr(Writer, "write", write)
     return given
 
 

@@ -33,7 +33,7 @@ def load(parts, **more):
 def test_features_are_the_last_hidden_states_of_real_tokens(bases, base):
     parts = Parts(bases[base])
     data = load(parts, train=SplitConfig(samples=40))
-    collate = make_collator(parts.tokenizer, TASK)
+    collate = make_collator(parts.tokenizer, TASK, parts.model)
     logits, pooled = read_features(parts.model, data.test.encoded[:], collate=collate, title="")
     for row in (0, 17, 395):
         ids = torch.tensor([data.test.encoded[row]["input_ids"]])
@@ -50,7 +50,7 @@ def test_features_are_the_last_hidden_states_of_real_tokens(bases, base):
 def test_the_rungs_by_hand(bases):
     parts = Parts(bases["distilbert-base-uncased"])
     data = load(parts)
-    collate = make_collator(parts.tokenizer, TASK)
+    collate = make_collator(parts.tokenizer, TASK, parts.model)
     majority, words, base, head = cheap_rungs(parts.model, data, TASK, collate=collate)
     labels, train = data.test.rows.labels, data.train.rows.labels
     common = np.bincount(train).argmax()
@@ -78,7 +78,7 @@ def test_the_rungs_by_hand(bases):
 def test_nothing_is_chosen_on_test_rows(bases):
     """Other test rows, the same choices."""
     parts = Parts(bases["distilbert-base-uncased"])
-    collate = make_collator(parts.tokenizer, TASK)
+    collate = make_collator(parts.tokenizer, TASK, parts.model)
     notes = [
         [
             rung.note

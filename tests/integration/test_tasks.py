@@ -87,6 +87,18 @@ CASES = {
         },
         "Is 3 even?",
     ),
+    "seq2seq_lm with T5": (
+        "t5",
+        asked,
+        {"prompt": "answer: {question}", "completion": "{answer}"},
+        "answer: Is 3 even?",
+    ),
+    "seq2seq_lm with BART": (
+        "bart",
+        asked,
+        {"prompt": "{question}", "completion": "{answer}"},
+        "Is 3 even?",
+    ),
 }
 
 
@@ -234,7 +246,7 @@ def test_a_prompt_longer_than_the_rows_were_keeps_its_end(tmp_path, monkeypatch)
     predictor = Predictor(model, tokenizer, find_task("causal_lm"), [])
     predictor.predict(["Q: " + "long " * 20 + "A: ", "x" * 5000])
     (words,) = given
-    first, second = (
+    second, first = (  # the longest is written after first
         row[mask.bool()]
         for row, mask in zip(words["input_ids"], words["attention_mask"], strict=True)
     )

@@ -92,7 +92,7 @@ def test_the_best_epoch_is_kept(run_tiny, metric, column, best_of, learning_rate
     loaded = load_adapter(folder / "adapter")
     task = find_task("sequence_classification")
     data = load_data(load_recipe(str(folder / "recipe.yaml")).data, task, loaded.tokenizer)
-    collate = make_collator(loaded.tokenizer, loaded.task)
+    collate = make_collator(loaded.tokenizer, loaded.task, loaded.model)
     again = evaluate_model(loaded.model, data.validation, task=task, collate=collate, title="")
     assert again.metrics["loss"] == pytest.approx(best["validation_loss"], abs=1e-6)
 

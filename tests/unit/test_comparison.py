@@ -21,7 +21,9 @@ def rung(name, right, labels, classes=2):
 
 def judge(labels, classes=2, warning="", **right):
     rungs = [rung(name, values, labels, classes) for name, values in right.items()]
-    return compare(rungs, task=TASK, fresh_head=True, caveats=[], warning=warning)
+    return compare(
+        rungs, task=TASK, measure=TASK.measure, fresh_head=True, caveats=[], warning=warning
+    )
 
 
 def answers(rows=2000, seed=0):

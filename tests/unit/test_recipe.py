@@ -128,7 +128,7 @@ def test_every_shipped_recipe_loads(name):
         ("data.class_weights=[1,-1]", "expected balanced or a number for each label"),
         (
             "data.completion='{answer}'",
-            "is for task: causal_lm, found task: sequence_classification",
+            "is for task: causal_lm or seq2seq_lm, found task: sequence_classification",
         ),
         ("data.prompt='{q}'", "goes with data.completion"),
         ("data.prompt='{q'", "expected '}' before end of string"),
