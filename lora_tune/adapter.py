@@ -48,6 +48,7 @@ def attach_adapter(
     import peft
 
     saved = find_saved([path for path, _ in model.named_modules()], lora)
+    tied = _find_tied(model, saved)
     config = peft.LoraConfig(
         task_type=task.peft_task_type,
         r=lora.rank,
@@ -62,7 +63,8 @@ def attach_adapter(
         use_dora=lora.use_dora,
         bias=lora.bias,
         # A pooler that is fresh may lie within a module that is saved whole.
-        modules_to_save=[h for h in head if not any(is_within(h, s) for s in saved)] + saved,
+        modules_to_save=[h for h in head if not any(is_within(h, s) for s in saved)] + saved + tied,
+        ensure_weight_tying=bool(tied),
         fan_in_fan_out=_has_conv1d(model),
     )
     # EVA and LoftQ want more than the model: `start_adapter` sees to them. PEFT warns of PiSSA with
@@ -154,8 +156,11 @@ def save_adapter(
     config.base_model_name_or_path, config.revision = base.name, base.revision
     # Sets have no order of their own; a list keeps the file the same from run to run.
     config.target_modules = sorted(config.target_modules)
-    config.modules_to_save = sorted(set(config.modules_to_save))
-    # Resized embeddings are not trained, and a new pad token's row is never attended to.
+    # PEFT keeps what is tied apart, but wants it named again to tie it when it loads the adapter.
+    tied = getattr(config, "modules_to_tie", None) or ()
+    config.modules_to_save = sorted({*config.modules_to_save, *tied})
+    # Embeddings that are not trained stay out, resized or not: a new pad token's row is never
+    # attended to.
     model.save_pretrained(folder, save_embedding_layers=False)
     if not isinstance(task, WritingTask) or not isinstance(tokenizer.chat_template, str):
         tokenizer.chat_template = None  # several would be a folder of files
@@ -223,6 +228,15 @@ def merge_adapter(adapted: "PeftModel") -> "PreTrainedModel":
 def detach_adapter(adapted: "PeftModel") -> "PreTrainedModel":
     """Take an adapter off its base again."""
     return adapted.unload()
+
+
+def _find_tied(model: "PreTrainedModel", saved: Sequence[str]) -> list[str]:
+    """Find the output layer that shares its weights with embeddings that are trained whole."""
+    inner, outer = model.get_input_embeddings(), model.get_output_embeddings()
+    if outer is None or outer.weight is not inner.weight:
+        return []
+    paths = {module: path for path, module in model.named_modules()}
+    return [paths[outer]] if paths[inner] in saved else []
 
 
 def _has_conv1d(model: "PreTrainedModel") -> bool:

@@ -68,7 +68,8 @@ def configure(
         model_config.label2id = {label: number for number, label in enumerate(labels)}
     if task.problem_type is not None:  # else a merged model's pipeline takes softmaxes
         model_config.problem_type = task.problem_type
-    if tokenizer is not None:
+    # A new token has no row yet, and some embeddings refuse to be made with such a number.
+    if tokenizer is not None and tokenizer.pad_token_id < model_config.get_text_config().vocab_size:
         model_config.pad_token_id = tokenizer.pad_token_id
     if config.dropout is not None:
         present = [name for name in TRUNK_DROPOUTS if hasattr(model_config, name)]

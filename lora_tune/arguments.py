@@ -38,16 +38,26 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", metavar="RECIPE", help="a name in recipes/, or a path")
     train.add_argument("overrides", metavar="key=value", nargs="*", help="such as lora.rank=16")
     train.add_argument("--output", metavar="DIR", type=Path, help="the run directory")
-    predict = _verb(verbs, "predict", "label names and probabilities for texts")
+    predict = _verb(verbs, "predict", "answer texts, or rows of several columns")
     _adapter(predict)
     given = predict.add_mutually_exclusive_group(required=True)
     given.add_argument("--text", metavar="T", nargs="+", help="texts")
+    given.add_argument(
+        "--row",
+        metavar="COLUMN=TEXT",
+        nargs="+",
+        action="append",
+        type=_cell,
+        help="a row, where the adapter asks for several columns; may be given again",
+    )
     given.add_argument(
         "--input",
         metavar="FILE",
         help="txt, csv, tsv, jsonl, json or parquet; - for standard input",
     )
-    predict.add_argument("--column", metavar="NAME", help="of texts in the input (default: text)")
+    predict.add_argument(
+        "--column", metavar="NAME", help="of texts in the input (default: the recipe's)"
+    )
     predict.add_argument(
         "--format", choices=INPUT_FORMATS, help="of the input (default: its suffix; txt from -)"
     )
@@ -133,6 +143,13 @@ def _share(word: str) -> float:
     if not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1, got {word}")
     return share
+
+
+def _cell(word: str) -> tuple[str, str]:
+    column, found, text = word.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"expected COLUMN=TEXT, got {word}")
+    return column, text
 
 
 def _counts(word: str) -> list[int]:

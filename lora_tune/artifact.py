@@ -15,7 +15,8 @@ from lora_tune.manifest import (
     Manifest,
     read_manifest,
 )
-from lora_tune.recipe import GenerationConfig, ModelConfig
+from lora_tune.past_recipe import recall_input
+from lora_tune.recipe import DataConfig, GenerationConfig, ModelConfig
 from lora_tune.tasks import Task, find_task
 from lora_tune.verification import verify_adapter, verify_base
 
@@ -31,12 +32,18 @@ class Artifact:
     @property
     def task(self) -> Task:
         """What it was trained for."""
-        return find_task(self.manifest.task, threshold=self._data.get("threshold"))
+        return find_task(self.manifest.task, threshold=self._recipe["data"].get("threshold"))
 
     @property
-    def takes_pairs(self) -> bool:
-        """Whether it was trained on two texts at once."""
-        return self._data.get("text_pair") is not None
+    def data(self) -> DataConfig:
+        """How the rows that it was trained on became inputs; all else at its defaults.
+
+        Raises:
+            RecipeError: a value of it cannot be had here, such as an environment variable.
+        """
+        return recall_input(
+            self.manifest.recipe, task=self.manifest.task, where=f"{self.name}: its recipe"
+        )
 
     @property
     def generation(self) -> GenerationConfig:
@@ -44,13 +51,8 @@ class Artifact:
         return GenerationConfig(**self._recipe.get("generation", {}))
 
     @property
-    def _data(self) -> dict[str, Any]:
-        """The recipe's section of that name; keys of later versions are not in it."""
-        data: dict[str, Any] = self._recipe["data"]
-        return data
-
-    @property
     def _recipe(self) -> dict[str, Any]:
+        """As it was run; keys of later versions are not in it."""
         recipe: dict[str, Any] = yaml.safe_load(self.manifest.recipe)
         return recipe
 

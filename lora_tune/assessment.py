@@ -12,9 +12,9 @@ from lora_tune.data import load_data, load_file
 from lora_tune.environment import seed_everything
 from lora_tune.errors import DataError
 from lora_tune.ladder import Rung
+from lora_tune.past_recipe import recall_recipe
 from lora_tune.predictor import load_adapter_base, load_adapter_tokenizer
 from lora_tune.recipe import Recipe
-from lora_tune.recipe_file import recall_recipe
 from lora_tune.redaction import redact
 from lora_tune.rows import Split
 from lora_tune.writing import evaluate_test, find_measure_of, find_writer

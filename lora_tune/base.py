@@ -12,7 +12,7 @@ from lora_tune.suggestions import did_you_mean
 
 CONFIG_FILE = "config.json"
 # What is fetched of a Hub repository: no pickle, and none of the other frameworks' exports.
-SMALL_FILES = ["*.json", "*.txt", "*.model", "tokenizer*"]
+SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model", "tokenizer*"]
 WEIGHTS_FILES = ["model*.safetensors"]
 OFTEN_OFFERED = ", and a pull request on its Hub page may offer it: model.revision=refs/pr/NUMBER"
 NEEDS_SENTENCEPIECE = (

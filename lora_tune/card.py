@@ -13,7 +13,7 @@ from lora_tune.comparison import TITLES, Comparison, Cost
 from lora_tune.lora import LoraConfig
 from lora_tune.manifest import Manifest
 from lora_tune.precision import quantization_options
-from lora_tune.recipe import ModelConfig, Recipe
+from lora_tune.recipe import DataConfig, ModelConfig, Recipe
 from lora_tune.tasks import Task, find_task
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ LOADING = """```python
 from peft import {model_class}
 from transformers import AutoTokenizer{configuration}
 {labels}{quantization}tokenizer = AutoTokenizer.from_pretrained("{repository}")
-model = {model_class}.from_pretrained(
-    "{repository}", {named}{loaded}pad_token_id=tokenizer.pad_token_id)
+model = {model_class}.from_pretrained("{repository}", {loaded}{named})
+model.config.pad_token_id = tokenizer.pad_token_id
 ```"""
 MARKDOWN = re.compile(r"[\\`*_{}\[\]()!|~:]")  # where a line is escaped as HTML already
 
@@ -64,6 +64,7 @@ def write_card(
         ["dropout", f"{lora.dropout:g}"],
         ["target modules", _code(json.dumps(lora.target_modules))],
         *_unusual(lora),
+        *_prompting(recipe.data),
         ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
         ["total parameters", f"{cost.total_parameters:,}"],
         ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
@@ -73,6 +74,7 @@ def write_card(
         ["seed", recipe.all_seeds[0]],
     ]
     where = "a local folder, which others must have too" if base.is_local else "on the Hub"
+    asking = '--text "..."' if len(task.asked_columns(recipe.data)) == 1 else "--input rows.jsonl"
     purpose = task.purpose.format(labels=", ".join(map(_code, labels)))
     return "\n".join(
         [
@@ -99,7 +101,7 @@ def write_card(
             _loading(task, labels, recipe.model, whole),
             "",
             f"The base, {_code(base.name)}, is {where}. Or, labels and all: "
-            f'`lora-tune predict {REPOSITORY} --text "..."`, which first checks every file '
+            f"`lora-tune predict {REPOSITORY} {asking}`, which first checks every file "
             "against `manifest.json`. "
             f"Give the tokenizer `truncation=True`: the adapter was trained on up to "
             f"{recipe.data.max_length} tokens.",
@@ -190,11 +192,10 @@ def _loading(task: Task, labels: Sequence[str], model: ModelConfig, whole: Seque
     return LOADING.format(
         configuration=", BitsAndBytesConfig" if options else "",
         quantization=f"quantization = BitsAndBytesConfig({told})\n" if options else "",
-        loaded=f'dtype="{model.dtype}", '
-        + ("quantization_config=quantization, " if options else ""),
+        loaded=f'dtype="{model.dtype}"' + (", quantization_config=quantization" if options else ""),
         model_class=task.auto_class.replace("AutoModel", "AutoPeftModel"),
         labels=f"labels = {_literal(labels)}\n" if labels else "",
-        named="id2label=dict(enumerate(labels)), " if labels else "",
+        named=", id2label=dict(enumerate(labels))" if labels else "",
         repository=REPOSITORY,
     )
 
@@ -207,6 +208,15 @@ def _unusual(lora: LoraConfig) -> list[list[object]]:
         for name, value in vars(lora).items()
         if name not in told and value != getattr(default, name)
     ]
+
+
+def _prompting(data: DataConfig) -> list[list[object]]:
+    """What a text is put into before the model sees it, where it is put into anything."""
+    told = {"prompt": data.prompt, "system": data.system}
+    rows: list[list[object]] = [
+        [key, _code(json.dumps(text, ensure_ascii=False))] for key, text in told.items() if text
+    ]
+    return [*rows, ["chats", "by the tokenizer's chat template"]] if data.is_chat else rows
 
 
 def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:

@@ -51,24 +51,21 @@ def _train(options: argparse.Namespace) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     _prepare()
-    from lora_tune.prediction import (
-        check_output,
-        describe_faults,
-        make_rows,
-        predict_rows,
-        read_rows,
-        writing_rows,
-    )
-    from lora_tune.predictor import load_adapter
+    from lora_tune.artifact import find_adapter
+    from lora_tune.input_rows import make_rows, read_rows
+    from lora_tune.prediction import check_output, describe_faults, predict_rows, writing_rows
+    from lora_tune.predictor import load_intake, load_predictor
     from lora_tune.tables import prediction_table
 
     if options.output:
         check_output(options.output, options.input)
-    if options.text:
-        rows = make_rows(options.text)
+    artifact = find_adapter(options.adapter)
+    intake = load_intake(artifact)
+    if options.input:
+        rows = read_rows(options.input, intake, options.column, options.format)
     else:
-        rows = read_rows(options.input, options.column or "text", options.format)
-    predictor = load_adapter(options.adapter, base=options.base)
+        rows = make_rows(options.text or [dict(cells) for cells in options.row], intake)
+    predictor = load_predictor(artifact, options.base)
     names = predictor.task.cell_names(predictor.labels)
     if options.output:
         with writing_rows(options.output, rows, names) as write:
@@ -77,7 +74,7 @@ def _predict(options: argparse.Namespace) -> None:
         answers: list[Any] = []
         predict_rows(predictor, rows, lambda *answer: answers.append(answer))
         _show(prediction_table(answers, names))
-    faults = describe_faults(options.input or "--text", rows)
+    faults = describe_faults(options.input or ("--text" if options.text else "--row"), rows)
     if faults:
         raise DataError(faults)
 

@@ -15,7 +15,7 @@ from lora_tune.data_checks import (
     check_cuts,
     is_selected_on_test,
 )
-from lora_tune.errors import DataError
+from lora_tune.errors import DataError, RowError
 from lora_tune.recipe import DataConfig, SplitConfig
 from lora_tune.rows import Rows, Split
 from lora_tune.sources import EMBEDDED_PREFIX, Source, open_source, read_file
@@ -277,6 +277,11 @@ def _tokenise(
     import datasets
 
     encode = task.encode_training if rows.name == "train" else task.encode
-    columns, token_counts = encode(rows.inputs, rows.labels, tokenizer, config.max_length)
+    try:
+        columns, token_counts = encode(rows.inputs, rows.labels, tokenizer, config.max_length)
+    except RowError as error:
+        where = f"data.{rows.name}" if rows.name in SPLITS else rows.origin
+        place = rows.places[error.row]
+        raise DataError(f"{where}: row {place} (rows count from 0): {error}") from None
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
     return Split(rows, datasets.Dataset.from_dict(columns), token_counts)

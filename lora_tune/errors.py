@@ -13,6 +13,14 @@ class DataError(LoraTuneError):
     """Rows cannot be found, read or labelled."""
 
 
+class RowError(DataError):
+    """One of several rows cannot be encoded."""
+
+    def __init__(self, row: int, fault: str) -> None:
+        super().__init__(fault)
+        self.row = row  # its number among those given
+
+
 class ModelError(LoraTuneError):
     """A base model cannot be found, is not what it claims to be, or does not fit the recipe."""
 

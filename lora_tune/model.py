@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lora_tune.architecture import configure, load_config
 from lora_tune.base import CONFIG_FILE, NEEDS_SENTENCEPIECE, Base, lacks_sentencepiece
+from lora_tune.chats import choose_template
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
 from lora_tune.precision import fix_precision, quantization_config
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTrainedTokenizerBase":
-    """Load a base model's tokenizer, with a pad token and the recipe's truncation.
+    """Load a base model's tokenizer, with a pad token and the recipe's truncation and template.
 
     Raises:
-        ModelError: there is none, or it has neither a pad token nor an end-of-text token.
+        ModelError: there is none, or it lacks a pad and an end-of-text token, or a chat template.
     """
     from transformers import AutoTokenizer
 
@@ -45,6 +46,8 @@ def load_tokenizer(base: Base, config: ModelConfig, data: DataConfig) -> "PreTra
                 "new one with model.pad_token='<pad>'"
             )
         tokenizer.pad_token = tokenizer.eos_token
+    if data.is_chat:
+        choose_template(tokenizer, data, base=base.name)
     tokenizer.truncation_side = data.truncation_side
     tokenizer.model_max_length = data.max_length
     return tokenizer
@@ -104,6 +107,7 @@ def load_model(
             raise ModelError(f"{base.name}: its weights lack {key}, which {CONFIG_FILE} asks for")
         head.append(module)
     _add_tokens(model, len(tokenizer))
+    model.config.pad_token_id = tokenizer.pad_token_id
     fix_precision(model, config, head)
     # A part of it may be at hand, as is what a masked language model puts before its decoder.
     return model, head, not fresh.isdisjoint(head)

@@ -1,6 +1,6 @@
 """A model that answers texts: at hand while training, or loaded from a saved adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,11 +13,11 @@ from lora_tune.batching import make_collator
 from lora_tune.environment import find_device
 from lora_tune.errors import ArtifactError, DataError, first_line
 from lora_tune.evaluation import answer_rows
+from lora_tune.intake import Intake, Row
 from lora_tune.model import load_model
-from lora_tune.recipe import GenerationConfig
+from lora_tune.recipe import DataConfig, GenerationConfig
 from lora_tune.tasks import Task
 from lora_tune.tasks.writing_task import Completion, WritingTask
-from lora_tune.texts import text_fault
 from lora_tune.writing import Writer
 
 if TYPE_CHECKING:
@@ -34,34 +34,34 @@ class Predictor:
     task: Task
     labels: list[str]
     generation: GenerationConfig = field(default_factory=GenerationConfig)
-    takes_pairs: bool = False  # of texts
+    data: DataConfig = field(default_factory=DataConfig)  # what makes an input of a row
 
-    def predict(self, texts: Sequence[str], *, title: str = "") -> list[Any]:
-        """Answer texts, one answer each, in their order.
+    @property
+    def intake(self) -> Intake:
+        """What it wants of a row."""
+        return Intake(self.task, self.data, self.tokenizer)
+
+    def predict(self, rows: Sequence[Row], *, title: str = "") -> list[Any]:
+        """Answer rows, one answer each, in their order.
 
         Args:
+            rows: texts; or the columns of `intake.columns` by name, where they are several.
             title: of a progress bar; empty for none.
 
         Returns:
             The task's own answers: Prediction, Labels, Value, Entities or Completion.
 
         Raises:
-            DataError: a text is empty.
+            DataError: a text is empty, or a column is not there.
         """
-        if isinstance(texts, str):
-            raise DataError("texts: found one text, expected a list of them")
-        if texts and self.takes_pairs:
-            raise DataError(
-                "it was trained on pairs of texts, which predict does not take; `evaluate` with "
-                "--data compares it on labelled pairs"
-            )
-        for row, text in enumerate(texts):
-            fault = text_fault(text)
-            if fault:
-                raise DataError(f"texts, row {row} (rows count from 0): {fault}")
-        if not texts:
+        if isinstance(rows, (str, Mapping)):
+            raise DataError("texts: found one, expected a list of them")
+        return self.predict_inputs(self.intake.take_all(rows, where="texts"), title=title)
+
+    def predict_inputs(self, inputs: Sequence[Any], *, title: str = "") -> list[Any]:
+        """Answer what the intake made of rows; see `predict`."""
+        if not inputs:
             return []
-        inputs = self.task.take_texts(texts)
         if isinstance(self.task, WritingTask):
             writer = Writer(self.tokenizer, self.task, self.generation)
             return [Completion(text) for text in writer.write(self.model, inputs, title=title)]
@@ -107,8 +107,13 @@ def load_predictor(artifact: Artifact, base: str | None = None) -> Predictor:
         artifact.task,
         artifact.manifest.labels,
         artifact.generation,
-        artifact.takes_pairs,
+        artifact.data,
     )
+
+
+def load_intake(artifact: Artifact) -> Intake:
+    """Load what an adapter wants of a row, without its model."""
+    return Intake(artifact.task, artifact.data, load_adapter_tokenizer(artifact.folder))
 
 
 def load_adapter_base(

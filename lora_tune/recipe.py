@@ -4,9 +4,10 @@
 """
 
 from dataclasses import dataclass, field, replace
-from string import Formatter
 from typing import Any, Literal
 
+from lora_tune.data_config import DataConfig as DataConfig
+from lora_tune.data_config import SplitConfig as SplitConfig
 from lora_tune.lora import Faults, LoraConfig
 
 # What `training:` starts from; every other field keeps the default of TrainingArguments.
@@ -48,6 +49,9 @@ OWN_KEYS = {
     "threshold": ("multi_label_classification",),
     "prompt": WRITING_TASKS,
     "completion": WRITING_TASKS,
+    "messages": ("causal_lm",),
+    "chat_template": ("causal_lm",),
+    "system": ("causal_lm",),
 }
 
 
@@ -91,100 +95,6 @@ class ModelConfig:
             yield "double_quantization", f"false is for quantization=4bit, found {found}"
         if self.dropout is not None and not 0 <= self.dropout < 1:
             yield "dropout", f"must be at least 0 and below 1, got {self.dropout}"
-
-
-@dataclass(frozen=True)
-class SplitConfig:
-    """Which rows form one split: those of `file`, else `split`, else `fraction` of train."""
-
-    split: str | None = None  # a split of data.source; null: the one named like this split
-    file: str | None = None  # a file of its own
-    fraction: float | None = None  # carved from the training rows, stratified by label
-    samples: int | None = None  # so many rows, drawn by data.seed; null: all
-    shards: int | None = None  # cut into so many parts...
-    shard: int | None = None  # ...and keep this one, counted from 0
-
-    def faults(self) -> Faults:
-        """Yield what no single type can forbid."""
-        if self.fraction is not None and not (self.file or self.split):
-            for key in ("samples", "shards", "shard"):
-                if getattr(self, key) is not None:
-                    yield key, "needs a split or file of its own; rows are carved by fraction"
-        if self.fraction is not None and not 0 < self.fraction < 1:
-            yield "fraction", f"must be above 0 and below 1, got {self.fraction}"
-        if self.samples is not None and self.samples < 1:
-            yield "samples", f"must be >= 1, got {self.samples}"
-        if (self.shards is None) != (self.shard is None):
-            yield "shards", "goes with shard: name both, such as shards=4 shard=0"
-        elif self.shards is not None and not 0 <= (self.shard or 0) < self.shards:
-            yield "shard", f"must be at least 0 and below shards, got {self.shard} of {self.shards}"
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """The rows, their columns and labels, and how they are cut into tokens."""
-
-    source: str = "???"  # a file, a folder, a Hub dataset id, or embedded:NAME
-    subset: str | None = None  # of a Hub dataset that has several
-    revision: str | None = None  # Hub branch, tag or commit
-    text: str = "text"  # column names
-    text_pair: str | None = None  # of a second text, where the task is about two
-    label: str = "label"
-    prompt: str | None = None  # of a completion, such as "Question: {question}"; {} name columns
-    completion: str | None = None  # to learn, such as "{answer}"; null: the text itself
-    labels: list[str] | None = None  # names in the order of their numbers; null: found in train
-    class_weights: Any = None  # of the training loss: balanced, or a number for each label
-    threshold: float | None = None  # of a label's probability, where rows bear several; null: 0.5
-    train: SplitConfig = field(default_factory=SplitConfig)
-    validation: SplitConfig = field(default_factory=lambda: SplitConfig(fraction=0.1))
-    test: SplitConfig = field(default_factory=SplitConfig)
-    train_rows: int | None = None  # of those left when validation and test have theirs; null: all
-    seed: int = 42  # of samples and of carved splits
-    max_length: int = 512  # tokens, special tokens included
-    truncation_side: Literal["left", "right"] = "right"
-
-    def faults(self) -> Faults:
-        """Yield what no single type can forbid."""
-        for name in ("train", "validation", "test"):
-            for key, message in getattr(self, name).faults():
-                yield f"{name}.{key}", message
-        if self.train.fraction is not None:
-            yield "train.fraction", "is for validation and test; use train.samples"
-        if self.train_rows is not None and self.train_rows < 2:
-            yield "train_rows", f"must be >= 2, got {self.train_rows}"
-        if not 0 <= self.seed < 2**32:
-            yield "seed", f"must be at least 0 and below 2**32, got {self.seed}"
-        if self.max_length < 8:
-            yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
-        for key in ("prompt", "completion"):
-            try:
-                list(Formatter().parse(getattr(self, key) or ""))
-            except ValueError as error:
-                yield key, f"found {getattr(self, key)!r}: {error}; a brace itself is written twice"
-        if self.prompt is not None and self.completion is None:
-            yield "prompt", "goes with data.completion, such as '{answer}'"
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            yield "threshold", f"must be above 0 and below 1, got {self.threshold}"
-        if self.class_weights not in (None, "balanced"):
-            yield from self._weight_faults()
-        if self.labels is not None and len(set(self.labels)) < len(self.labels):
-            yield "labels", f"must not repeat a name, got {self.labels}"
-        if self.labels is not None and len(self.labels) < 2:
-            yield "labels", f"must name at least 2 classes, got {self.labels}"
-
-    def _weight_faults(self) -> Faults:
-        weights = self.class_weights
-        numbers = isinstance(weights, list) and all(
-            isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w < float("inf")
-            for w in weights
-        )
-        if not numbers or not any(weights):
-            yield (
-                "class_weights",
-                f"found {weights!r}, expected balanced or a number for each label",
-            )
-        elif self.labels is None or len(weights) != len(self.labels):
-            yield "class_weights", f"found {len(weights)} numbers, expected one for each of labels"
 
 
 @dataclass(frozen=True)
@@ -233,7 +143,7 @@ class Sections:
     ladder: LadderConfig = field(default_factory=LadderConfig)
     generation: GenerationConfig = field(default_factory=GenerationConfig)
     seeds: list[int] | None = None  # one training each, the first published; null: training.seed
-    examples: list[str] = field(default_factory=list)
+    examples: list[Any] = field(default_factory=list)  # texts; or rows of several columns
 
     @property
     def all_seeds(self) -> list[int]:
@@ -266,10 +176,10 @@ class Sections:
             yield "seeds", f"must not repeat a seed, got {self.seeds}"
         if self.seeds and not all(0 <= seed < 2**32 for seed in self.seeds):
             yield "seeds", f"must be at least 0 and below 2**32, got {self.seeds}"
-        if self.examples and self.data.text_pair is not None:
-            yield "examples", "are single texts, but data.text_pair asks for two; leave them out"
-        if any(not example.strip() for example in self.examples):
-            yield "examples", "must not be empty texts"
+        for example in self.examples:
+            if not isinstance(example, (str, dict)):
+                expected = "expected texts, or rows as {column: text}; in YAML, quote numbers"
+                yield "examples", f"found {example!r}, {expected}"
         for key in (
             "per_device_train_batch_size",
             "per_device_eval_batch_size",

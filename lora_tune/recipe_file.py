@@ -29,7 +29,10 @@ RECIPE_FOLDERS = (Path("recipes"), PACKAGE.parent / "recipes", PACKAGE / "recipe
 COMMAND_LINE = "command line"
 MAPPINGS = ("lora.rank_pattern", "lora.alpha_pattern")
 # An adapter's files need them.
-WRITTEN_KEYS = ("model.", "data.labels", "lora.target", "lora.exclude", "lora.modules", *MAPPINGS)
+WRITTEN_KEYS = (
+    *("model.", "lora.target", "lora.exclude", "lora.modules", *MAPPINGS),
+    *("data.labels", "data.prompt", "data.system", "data.chat_template"),
+)
 ENVIRONMENT_VARIABLE = re.compile(r"\$\{oc\.env:\s*([^,}\s]+)")
 
 
@@ -107,41 +110,6 @@ def parse_recipe(text: str, overrides: Sequence[str] = (), *, name: str, where: 
     if faults:
         raise RecipeError("\n".join(dict.fromkeys(faults)))
     return recipe
-
-
-def recall_recipe(
-    text: str, *, name: str, where: str, base: str, labels: Sequence[str], source: str | None
-) -> Recipe:
-    """Parse what a finished run's recipe says of rows, seed and writing, the rest at its defaults.
-
-    Args:
-        text: the recipe as run.
-        where: it comes from, for the errors.
-        base: stands in for its base.
-        labels: stand in for its labels.
-        source: stands in for its source of rows, unless None.
-
-    Raises:
-        RecipeError: a value of it cannot be had here, or is a secret of this machine.
-    """
-    whole = yaml.safe_load(text)
-    sections = {
-        "task": whole["task"],
-        "model": {"name": base},
-        "data": whole["data"]
-        | ({"source": source} if source else {})
-        # Where there is none, or the column's own, it need not be said.
-        | {"labels": list(labels) if len(labels) > 1 else None},
-        "training": {"seed": whole["training"]["seed"]},
-        "seeds": whole.get("seeds"),
-        "generation": whole.get("generation", {}),
-    }
-    for variable in ENVIRONMENT_VARIABLE.findall(str(sections)):
-        if is_secret(variable):  # a stranger's recipe would send it along with a request
-            raise RecipeError(
-                f"{where} reads the secret {variable}; give labelled rows with --data FILE"
-            )
-    return parse_recipe(yaml.safe_dump(sections), name=name, where=where)
 
 
 def _read(path: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lora_tune.adapter import (
     AdaptedModules,
@@ -18,6 +18,7 @@ from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory, peak_memory
+from lora_tune.intake import Intake, show_row
 from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
 from lora_tune.model import load_tokenizer, unquantized_modules
@@ -102,11 +103,14 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         check_rows(recipe.lora, len(data.train.encoded))
         expected = data.test.rows.label_texts
         check_references(recipe.generation.metric, expected, where="data.test")
+        examples = Intake(task, recipe.data, tokenizer).take_all(recipe.examples, where="examples")
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)
         seeds = train_other_seeds(inputs, show=show)
         free_memory()
-        trained = _train(inputs, arguments, others, seeds, folder=draft.adapter, show=show)
+        trained = _train(
+            inputs, arguments, others, seeds, examples=examples, folder=draft.adapter, show=show
+        )
         free_memory()  # of the trained model, which is gone, for the reloaded one
         reload = check_reload(draft.adapter, trained.answers)
         environment = describe_environment(arguments.device.type) | {
@@ -154,10 +158,15 @@ def _train(
     others: Sequence[Rung],
     seeds: Mapping[int, Rung],
     *,
+    examples: Sequence[Any],
     folder: Path,
     show: Callable[[str], None],
 ) -> Trained:
-    """Evaluate the base, train the adapter on it, evaluate again, save the adapter."""
+    """Evaluate the base, train the adapter on it, evaluate again, save the adapter.
+
+    Args:
+        examples: the recipe's own, as inputs.
+    """
     recipe, task, data, tokenizer = inputs.recipe, inputs.task, inputs.data, inputs.tokenizer
     model, head, fresh_head = load_base_model(inputs, arguments.seed)
     base_memory, whole = measure_weights(model), unquantized_modules(model)
@@ -165,8 +174,8 @@ def _train(
         show(weights_line(base_memory, recipe.model.precision))
     collate, writer = make_collator(tokenizer, task, model), inputs.writer
     cheap = cheap_rungs(model, data, task, collate=collate, writer=writer)
-    before = Predictor(model, tokenizer, task, data.labels, recipe.generation)
-    told_before = before.predict(recipe.examples)
+    before = Predictor(model, tokenizer, task, data.labels, recipe.generation, recipe.data)
+    told_before = before.predict_inputs(examples)
 
     adapted, start = adapt_model(inputs, model, head, arguments.seed)
     trainable, total = count_parameters(adapted)
@@ -195,8 +204,8 @@ def _train(
     after = evaluate_test(adapted, data.test, task, collate=collate, writer=writer, title="adapted")
     lora = Rung(LORA, after, trainable, history.train_seconds)
     predictor = replace(before, model=adapted)
-    told = zip(recipe.examples, told_before, predictor.predict(recipe.examples), strict=True)
-    examples = [Example(text, old.tell(), new.tell()) for text, old, new in told]
+    told = zip(recipe.examples, told_before, predictor.predict_inputs(examples), strict=True)
+    shown = [Example(show_row(row), old.tell(), new.tell()) for row, old, new in told]
     rungs = [*cheap, *others, lora]
     comparison = compare(
         rungs,
@@ -234,5 +243,5 @@ def _train(
     )
     answers = record_answers(predictor, data.test.rows.inputs)
     return Trained(
-        base_memory, rungs, history, overfitting, modules, comparison, cost, examples, answers
+        base_memory, rungs, history, overfitting, modules, comparison, cost, shown, answers
     )

@@ -11,9 +11,9 @@ from lora_tune.adapter import AdaptedModules
 from lora_tune.comparison import LORA, TITLES, Comparison, Cost, Example
 from lora_tune.counting import ParameterCount
 from lora_tune.data import Data
+from lora_tune.input_rows import InputRow
 from lora_tune.merging import Parity
 from lora_tune.precision import WeightMemory
-from lora_tune.prediction import InputRow
 from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
 from lora_tune.run_comparison import RunComparison

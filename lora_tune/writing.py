@@ -36,7 +36,7 @@ class Writer:
         """Write after each prompt what is likeliest, or what a beam search finds.
 
         Args:
-            inputs: {prompt, ...} each.
+            inputs: of the task.
             title: of a progress bar; empty for none.
         """
         import torch
@@ -133,7 +133,7 @@ def judge_texts(
         measure: what a comparison will decide by.
         evaluation: of the same model on the same rows; None where there is no model.
     """
-    counts = count_texts(texts, [given["completion"] for given in split.rows.inputs])
+    counts = count_texts(texts, split.rows.label_texts)
     metrics = {
         name: float(TEXT_MEASURES[name].of(rows.sum(axis=0))) for name, rows in counts.items()
     }

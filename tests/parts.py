@@ -20,23 +20,26 @@ LABELS = ["bad", "mixed", "fine"]
 class Parts:
     """A base loaded, an adapter attached."""
 
-    def __init__(self, path, lora=None, seed=0, **model):
+    def __init__(self, path, lora=None, seed=0, task=TASK, **model):
+        self.task, self.labels = task, LABELS if task.has_classes else []
         self.config = ModelConfig(name=str(path), **model)
         self.lora = lora or LoraConfig()
         self.base = find_base(self.config)
-        self.targets = find_targets(self.base, self.config, self.lora, TASK)
+        self.targets = find_targets(self.base, self.config, self.lora, task)
         self.tokenizer = load_tokenizer(self.base, self.config, DataConfig(max_length=64))
         torch.manual_seed(seed)
         self.model, self.head, self.fresh_head = load_model(
-            self.base, self.config, task=TASK, labels=LABELS, tokenizer=self.tokenizer
+            self.base, self.config, task=task, labels=self.labels, tokenizer=self.tokenizer
         )
         self.model.eval()
 
     def attach(self):
         self.adapted = attach_adapter(
-            self.model, self.lora, targets=self.targets, head=self.head, task=TASK
+            self.model, self.lora, targets=self.targets, head=self.head, task=self.task
         )
-        rows = TrainingRows(self.rows(), make_collator(self.tokenizer, TASK, self.model), seed=0)
+        rows = TrainingRows(
+            self.rows(), make_collator(self.tokenizer, self.task, self.model), seed=0
+        )
         self.start = start_adapter(self.adapted, self.lora, rows=rows, load_full=self.load_full)
         return self.adapted.eval()
 
@@ -47,7 +50,9 @@ class Parts:
 
     def load_full(self):
         full = self.config.in_full()
-        return load_model(self.base, full, task=TASK, labels=LABELS, tokenizer=self.tokenizer)[0]
+        return load_model(
+            self.base, full, task=self.task, labels=self.labels, tokenizer=self.tokenizer
+        )[0]
 
     def settle(self):
         """Give the base its own weights back, as a run does after training."""
@@ -66,7 +71,7 @@ class Parts:
         inputs = self.tokenizer(
             reviews()[0][:8], padding=True, truncation=True, return_tensors="pt"
         )
-        labels = torch.arange(8) % len(LABELS)
+        labels = torch.arange(8) % 3 if self.labels else inputs["input_ids"]
         self.adapted.train()
         moving = [p for p in self.adapted.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam(moving, lr=0.01)
@@ -80,25 +85,30 @@ class Parts:
         self.adapted.eval()
         return losses
 
-    def save(self, folder):
+    def save(self, folder, recipe="data: {}\n"):
         """Save and seal the adapter; returns the bytes of its weights."""
         written = save_adapter(
-            self.adapted, folder, base=self.base, tokenizer=self.tokenizer, labels=LABELS, task=TASK
+            self.adapted,
+            folder,
+            base=self.base,
+            tokenizer=self.tokenizer,
+            labels=self.labels,
+            task=self.task,
         )
-        self.reseal(folder)
+        self.reseal(folder, recipe)
         return written
 
-    def reseal(self, folder):
+    def reseal(self, folder, recipe="data: {}\n"):
         """Write a manifest for what is in the folder."""
         seal_adapter(
             folder,
             "card",
-            task=TASK.name,
-            labels=LABELS,
+            task=self.task.name,
+            labels=self.labels,
             base=self.base,
             loading=self.config,
             tensors=adapter_tensors(self.adapted),
             recipe_name="tiny",
-            recipe="data: {}\n",
+            recipe=recipe,
             data_fingerprint="",
         )

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lora_tune.chats import encode_chats
 from lora_tune.errors import DataError
+from lora_tune.prompts import write_prompt
 from lora_tune.recipe import DataConfig
 from lora_tune.tasks.task import IGNORED
 from lora_tune.tasks.writing_task import (
@@ -35,24 +37,23 @@ class CausalLanguageModeling(WritingTask):
     purpose: str = "to write on"
 
     def columns(self, config: DataConfig) -> list[tuple[str, str]]:
-        """The text; or the columns that prompt and completion are made of."""
-        if config.completion is None:
+        """The conversation, the text, or the columns that the templates are filled with."""
+        if config.messages is None and config.completion is None:
             return [("text", config.text)]
         return template_columns(config)
 
     def read_rows(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
-        """Read plain texts, or fill the recipe's templates from each row's columns."""
+        """Read plain texts or conversations, or fill the recipe's templates with each row."""
         if config.truncation_side == "left":
             raise DataError("data.truncation_side: left would cut first words; expected right")
-        if config.completion is None:
+        if config.messages is None and config.completion is None:
             texts = read_texts(rows, config.text, where=where)
             inputs = [{"prompt": "", "completion": text} for text in texts]
-        else:
-            inputs = fill_templates(rows, config, where=where)
-            texts = [given["prompt"] + given["completion"] for given in inputs]
-        return texts, inputs, np.zeros(len(texts)), [given["completion"] for given in inputs]
+            return texts, inputs, np.zeros(len(texts)), texts
+        inputs, texts, told = fill_templates(rows, config, where=where)
+        return texts, inputs, np.zeros(len(texts)), told
 
     def encode(
         self,
@@ -61,40 +62,52 @@ class CausalLanguageModeling(WritingTask):
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int | None,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Tokenise: a start token, the prompt, which is not judged, the completion and its end."""
-        start = start_tokens(tokenizer)
-        end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
-        prompts, completions = (
-            tokenizer([given[name] for given in inputs], add_special_tokens=False)["input_ids"]
-            for name in ("prompt", "completion")
-        )
+        """Tokenise: what is given, which is not judged, and what is learnt, with its end.
+
+        Raises:
+            RowError: the chat template does not take a conversation.
+        """
+        if "messages" in inputs[0]:
+            rows = encode_chats([given["messages"] for given in inputs], tokenizer)
+        else:
+            rows = _encode_prompts(inputs, tokenizer)
         columns: dict[str, list[Any]] = {
             name: [] for name in ("input_ids", "attention_mask", "labels", TARGET_BYTES)
         }
         counts = []
-        for prompt, completion in zip(prompts, completions, strict=True):
-            counts.append(len(start) + len(prompt) + len(completion) + len(end))
-            # Of what is too long, the prompt loses its beginning, down to half of the room.
-            room = (max_length or counts[-1]) - len(start) - len(end)
-            kept_prompt = max(room - len(completion), room // 2)
-            before = start + prompt[max(0, len(prompt) - kept_prompt) :]
-            ids = (before + completion + end)[:max_length]
+        begin = start_tokens(tokenizer)
+        for ids, learnt in rows:
+            counts.append(len(ids))
+            if max_length is not None and len(ids) > max_length:
+                ids, learnt = _cut(ids, learnt, begin, max_length)
+            judged = [number if own else IGNORED for number, own in zip(ids, learnt, strict=True)]
             columns["input_ids"].append(ids)
             columns["attention_mask"].append([1] * len(ids))
-            columns["labels"].append([IGNORED] * min(len(before), len(ids)) + ids[len(before) :])
-            kept = tokenizer.decode(ids[len(before) :], skip_special_tokens=True)
-            columns[TARGET_BYTES].append(len(kept.encode()))
+            columns["labels"].append(judged)
+            kept = [number for number in judged if number != IGNORED]
+            text = tokenizer.decode(kept, skip_special_tokens=True)
+            columns[TARGET_BYTES].append(len(text.encode()))
         return columns, np.array(counts)
 
     def encode_prompts(
         self, inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
     ) -> list[list[int]]:
-        """Tokenise prompts; what is too long loses its beginning."""
-        start = start_tokens(tokenizer)
-        prompts = [given["prompt"] for given in inputs]
+        """Tokenise prompts; what is too long loses its beginning.
+
+        Raises:
+            DataError: the chat template does not take a conversation.
+        """
+        begin = start_tokens(tokenizer)
+        prompts = [write_prompt(given, tokenizer) for given in inputs]
         rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        room = max(1, max_length - len(start))
-        return [start + row[max(0, len(row) - room) :] for row in rows]
+        if "messages" not in inputs[0]:  # a chat template has written what begins a text
+            rows = [begin + row for row in rows]
+        kept = []
+        for row in rows:
+            first = len(begin) if row[: len(begin)] == begin else 0
+            room = max(1, max_length - first)
+            kept.append(row[:first] + row[max(first, len(row) - room) :])
+        return kept
 
     def encode_training(
         self,
@@ -103,8 +116,8 @@ class CausalLanguageModeling(WritingTask):
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Lay plain texts end to end and cut them into blocks; leave prompts as they are."""
-        if any(given["prompt"] for given in inputs):
+        """Lay plain texts end to end and cut them into blocks; leave all else as it is."""
+        if any("messages" in given or given["prompt"] for given in inputs):
             return self.encode(inputs, labels, tokenizer, max_length)
         columns, counts = self.encode(inputs, labels, tokenizer, None)
         stream: list[int] = []
@@ -130,3 +143,39 @@ def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """What stands before the first token, so that it is foretold too."""
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
     return next(([number] for number in ids if number is not None), [])
+
+
+def _encode_prompts(
+    inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase"
+) -> list[tuple[list[int], list[bool]]]:
+    """Tokenise prompts and completions apart, as when a prompt is written on.
+
+    Returns:
+        Of each row, its tokens, and whether each is learnt.
+    """
+    start = start_tokens(tokenizer)
+    end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    prompts, completions = (
+        tokenizer([given[name] for given in inputs], add_special_tokens=False)["input_ids"]
+        for name in ("prompt", "completion")
+    )
+    rows = []
+    for prompt, completion in zip(prompts, completions, strict=True):
+        before, learnt = start + prompt, completion + end
+        rows.append((before + learnt, [False] * len(before) + [True] * len(learnt)))
+    return rows
+
+
+def _cut(
+    ids: list[int], learnt: list[bool], begin: list[int], max_length: int
+) -> tuple[list[int], list[bool]]:
+    """Cut what is too long: the prompt loses its beginning, down to half of the room, all its end.
+
+    Args:
+        begin: tokens that stay at the beginning, where they stand there.
+    """
+    first = len(begin) if ids[: len(begin)] == begin else 0
+    prompt = next((at for at, own in enumerate(learnt) if own), len(ids)) - first
+    room, rest = max_length - first, len(ids) - first - prompt
+    after = first + max(0, prompt - max(room - rest, room // 2))
+    return (ids[:first] + ids[after:])[:max_length], (learnt[:first] + learnt[after:])[:max_length]

@@ -43,9 +43,9 @@ class SequenceToSequence(WritingTask):
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
         """Fill the recipe's templates from each row's columns."""
-        inputs = fill_templates(rows, config, where=where)
+        inputs, _, told = fill_templates(rows, config, where=where)
         texts = [f"{given['prompt']}\n{given['completion']}" for given in inputs]
-        return texts, inputs, np.zeros(len(texts)), [given["completion"] for given in inputs]
+        return texts, inputs, np.zeros(len(texts)), told
 
     def encode(
         self,

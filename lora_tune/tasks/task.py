@@ -140,8 +140,17 @@ class Task(Protocol):
             labels: (rows, ...); None where they are not known.
         """
 
-    def take_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Turn a user's texts into inputs."""
+    def asked_columns(self, config: DataConfig) -> list[str]:
+        """Name the columns that a user's row must have: those an input is made of."""
+
+    def take_row(
+        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Any:
+        """Turn a user's row, which has the columns asked for, into an input.
+
+        Raises:
+            DataError: what is wrong with it; not where it stands.
+        """
 
     def encode_training(
         self,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_tune.encoding import encode
+from lora_tune.errors import DataError
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.tasks.task import Rival
-from lora_tune.texts import read_texts
+from lora_tune.texts import read_texts, text_fault
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +48,21 @@ class TextTask:
         columns, counts = encode(inputs, tokenizer, max_length)
         return columns | ({} if labels is None else {"labels": labels.tolist()}), counts
 
-    def take_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Take texts as they are."""
-        return list(texts)
+    def asked_columns(self, config: DataConfig) -> list[str]:
+        """The text, and its pair where there is one."""
+        return [config.text, *([config.text_pair] if config.text_pair else [])]
+
+    def take_row(
+        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Any:
+        """Take a text as it is, or a pair as {text, text_pair}."""
+        for column, text in row.items():
+            fault = text_fault(text)
+            if fault:
+                raise DataError(f"column {column!r}: {fault}" if len(row) > 1 else fault)
+        if not config.text_pair:
+            return row[config.text]
+        return {"text": row[config.text], "text_pair": row[config.text_pair]}
 
     def encode_training(
         self,

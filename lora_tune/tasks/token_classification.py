@@ -131,9 +131,20 @@ class TokenClassification:
         ]
         return columns, counts
 
-    def take_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Cut texts into words and punctuation."""
-        return list(map(cut_words, texts))
+    def asked_columns(self, config: DataConfig) -> list[str]:
+        """The words."""
+        return [config.text]
+
+    def take_row(
+        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Any:
+        """Cut a text into words and punctuation, or take a list of words as it is."""
+        text = row[config.text]
+        words = text if isinstance(text, list) and text else [text]
+        fault = next(filter(None, map(text_fault, words)), None)
+        if fault:
+            raise DataError(fault)
+        return cut_words(text) if isinstance(text, str) else join_words(words)
 
     def encode_training(
         self,

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.errors import DataError
 from lora_tune.metrics import PERPLEXITY, Measure
+from lora_tune.prompts import asked_columns, named_columns, read_pair, take_prompt
 from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.tasks.task import IGNORED, Rival, token_loss
-from lora_tune.texts import ROW, text_fault
+from lora_tune.texts import ROW
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class WritingTask:
-    """A language model. An input is {prompt, completion}; only the completion is judged."""
+    """A language model; only what answers an input is judged. Of inputs, see `prompts.py`."""
 
     name: str = ""
     measure: Measure = PERPLEXITY
@@ -86,9 +86,15 @@ class WritingTask:
         """Name none."""
         return []
 
-    def take_texts(self, texts: Sequence[str]) -> list[Any]:
-        """Take texts as prompts."""
-        return [{"prompt": text, "completion": ""} for text in texts]
+    def asked_columns(self, config: DataConfig) -> list[str]:
+        """The conversation, the text, or the columns that the prompt is filled with."""
+        return asked_columns(config)
+
+    def take_row(
+        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Any:
+        """Fill the prompt, or begin a chat, as in training."""
+        return take_prompt(row, config, tokenizer)
 
     def loss(
         self,
@@ -168,39 +174,30 @@ class WritingTask:
 
 
 def template_columns(config: DataConfig) -> list[tuple[str, str]]:
-    """The columns that the recipe's prompt and completion are made of, each with its key."""
-    templates = {"prompt": config.prompt or "", "completion": config.completion or ""}
-    return [(key, name) for key, template in templates.items() for name in _fields(template)]
+    """The columns that inputs and their answers are made of, each with the key that names it."""
+    templates = {"prompt": config.prompt, "completion": config.completion, "system": config.system}
+    columns = [(key, name) for key in templates for name in named_columns(templates[key])]
+    return [*([("messages", config.messages)] if config.messages else []), *columns]
 
 
-def fill_templates(rows: "Dataset", config: DataConfig, *, where: str) -> list[dict[str, str]]:
-    """Fill the recipe's prompt and completion from each row's columns.
+def fill_templates(
+    rows: "Dataset", config: DataConfig, *, where: str
+) -> tuple[list[Any], list[str], list[str]]:
+    """Read conversations, or fill the recipe's prompt and completion from each row's columns.
+
+    Returns:
+        Inputs, their texts and their answers, as people read them.
 
     Raises:
-        DataError: a completion is empty.
+        DataError: a completion is empty, or what should be a conversation is none.
     """
-    inputs = []
+    inputs, texts, answers = [], [], []
     for place, row in zip(rows[ROW], rows, strict=True):
-        filled = {
-            "prompt": _fill(config.prompt or "", row),
-            "completion": _fill(config.completion or "", row),
-        }
-        fault = text_fault(filled["completion"])
-        if fault:
-            raise DataError(f"{where}: row {place} (rows count from 0), completion: {fault}")
-        inputs.append(filled)
-    return inputs
-
-
-def _fields(template: str) -> list[str]:
-    """The columns that a template names."""
-    return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
-
-
-def _fill(template: str, row: Mapping[str, Any]) -> str:
-    """Put a row's columns into a template, and nothing else of theirs."""
-    parts = Formatter().parse(template)
-    return "".join(
-        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
-        for text, name, _, _ in parts
-    )
+        try:
+            given, text, answer = read_pair(row, config)
+        except DataError as error:
+            raise DataError(f"{where}: row {place} (rows count from 0), {error}") from None
+        inputs.append(given)
+        texts.append(text)
+        answers.append(answer)
+    return inputs, texts, answers

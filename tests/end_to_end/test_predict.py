@@ -232,10 +232,10 @@ def test_standard_input_to_standard_output(adapter, expected):
         ("text\n", "holds no rows"),
     ],
 )
-def test_a_file_that_cannot_be_used(tmp_path, capsys, content, words):
+def test_a_file_that_cannot_be_used(adapter, tmp_path, capsys, content, words):
     source = tmp_path / "given.csv"
     source.write_text(content)
-    assert main(["predict", "nowhere", "--input", str(source)]) == 2
+    assert main(["predict", str(adapter), "--input", str(source)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert words in said

@@ -17,6 +17,7 @@ from lora_tune.recipe import TRAINING_DEFAULTS
 from lora_tune.run_comparison import compare_runs, write_run_comparison
 from lora_tune.tasks import find_task
 from lora_tune.training import make_arguments
+from tests.chat_templates import HEADERS
 from tests.conftest import ROOT
 from tests.tiny import make_base
 
@@ -73,7 +74,18 @@ CASES = {
         "gpt2",
         asked,
         {"prompt": "Q: {question}\nA: ", "completion": "{answer}"},
-        "Q: Is 3 even?\nA: ",
+        "Is 3 even?",
+    ),
+    "causal_lm of chats": (
+        "gpt2",
+        asked,
+        {
+            "prompt": "{question}",
+            "completion": "{answer}",
+            "chat_template": HEADERS,
+            "system": "Be brief.",
+        },
+        "Is 3 even?",
     ),
     "seq2seq_lm with T5": (
         "google/flan-t5-base",
@@ -144,7 +156,8 @@ def test_predictions(run, tmp_path, capsys):
     (answer,) = adapter.predict([example["text"]])
     assert answer.tell() == example["adapted"]
     source, output = tmp_path / "given.jsonl", tmp_path / "out.csv"
-    source.write_text(json.dumps({"text": example["text"]}) + '\n{"text": ""}\n')
+    (column,) = adapter.intake.columns
+    source.write_text(json.dumps({column: example["text"]}) + f'\n{{"{column}": ""}}\n')
     words = ["predict", str(run / "adapter"), "--input", str(source), "--output", str(output)]
     assert main(words) == 2
     assert "row 1 (rows count from 0): found nothing" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from lora_tune.batching import make_collator
 from lora_tune.data import load_data
-from lora_tune.errors import LoraTuneError
+from lora_tune.errors import DataError, LoraTuneError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.predictor import load_adapter
 from lora_tune.recipe_file import load_recipe
@@ -176,6 +176,25 @@ def test_a_run_holds_what_the_contract_says(plain):
         "A fine film.",
         "A dull film.",
     ]
+
+
+def test_examples_of_two_columns(run_tiny, rows, tmp_path):
+    for split in ("train", "test"):
+        lines = map(json.loads, (rows / f"{split}.jsonl").read_text().splitlines())
+        pairs = [row | {"claim": f"It is {row['text'][:9]}"} for row in lines]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    data = f"data.source={tmp_path}"
+    wrong = "examples=[{text: A fine film.}, {claim: It is dull.}]"
+    with pytest.raises(DataError, match=r"examples, row 0 .*: column 'claim': found nothing"):
+        run_tiny(overrides=[data, "data.text_pair=claim", wrong])
+    right = "examples=[{text: A fine film., claim: It is dull.}]"
+    run = run_tiny(overrides=[data, "data.text_pair=claim", right, "training.num_train_epochs=1"])
+    (example,) = json.loads((run / "comparison.json").read_text())["examples"]
+    assert example["text"] == "A fine film.\nIt is dull."
+    card = (run / "adapter" / "README.md").read_text()
+    assert "--input rows.jsonl" in card
+    given = {"text": "A fine film.", "claim": "It is dull."}
+    assert load_adapter(run / "adapter").predict([given])[0].tell() == example["adapted"]
 
 
 def test_nothing_is_trained_or_selected_on_test_rows(run_tiny, plain, rows, tmp_path):

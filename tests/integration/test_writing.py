@@ -9,6 +9,7 @@ import yaml
 from lora_tune.base import find_base
 from lora_tune.cli import main
 from lora_tune.finished_run import read_run
+from lora_tune.intake import Intake
 from lora_tune.model import load_model, load_tokenizer
 from lora_tune.predictor import load_adapter
 from lora_tune.recipe import DataConfig, GenerationConfig, ModelConfig
@@ -37,7 +38,7 @@ def load(folder, name, **data):
 def test_a_batch_writes_what_each_prompt_alone_does(name, beams, tmp_path):
     task, tokenizer, model = load(tmp_path, name)
     writer = Writer(tokenizer, task, GenerationConfig(max_new_tokens=12, num_beams=beams))
-    inputs = task.take_texts(PROMPTS)
+    inputs = Intake(task, DataConfig(), tokenizer).take_all(PROMPTS, where="")
     written = writer.write(model, inputs)
     alone = []
     for text in PROMPTS:
@@ -62,11 +63,11 @@ def test_a_batch_writes_what_each_prompt_alone_does(name, beams, tmp_path):
 def test_a_long_prompt_keeps_the_side_that_counts(tmp_path):
     long = "x" * 600 + " end"
     task, tokenizer, _ = load(tmp_path / "gpt2", "gpt2")
-    (ids,) = task.encode_prompts(task.take_texts([long]), tokenizer, 40)
+    (ids,) = task.encode_prompts([{"prompt": long}], tokenizer, 40)
     assert len(ids) == 40
     assert tokenizer.decode(ids).endswith(" end")
     task, tokenizer, _ = load(tmp_path / "bart", "bart")
-    (ids,) = task.encode_prompts(task.take_texts([long]), tokenizer, 40)
+    (ids,) = task.encode_prompts([{"prompt": long}], tokenizer, 40)
     assert len(ids) == 40
     assert tokenizer.decode(ids) == "<s>" + "x" * 38 + "</s>"
     task, tokenizer, _ = load(tmp_path / "other", "bart", truncation_side="left")

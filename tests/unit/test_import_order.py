@@ -8,9 +8,10 @@ from tests.conftest import ROOT
 FLOORS = [
     ["errors", "suggestions", "redaction", "choices"],
     ["lora"],
+    ["data_config"],
     ["training_fields", "recipe", "publishing", "arguments"],
     ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
-    ["rows", "texts", "conll", "entities", "linear", "precision"],
+    ["past_recipe", "rows", "texts", "conll", "entities", "linear", "precision"],
     [
         "sources",
         "data_checks",
@@ -21,7 +22,9 @@ FLOORS = [
         "pairs",
         "overfitting",
         "text_metrics",
+        "chats",
     ],
+    ["prompts"],
     ["tasks.task"],
     ["tasks.text_task", "tasks.writing_task"],
     [
@@ -35,9 +38,9 @@ FLOORS = [
     ["tasks", "manifest", "matching"],
     ["architecture"],
     ["data", "batching", "model", "verification"],
-    ["targets", "artifact", "evaluation"],
+    ["targets", "artifact", "evaluation", "intake"],
     ["adapter", "writing"],
-    ["features", "diagnosis", "predictor", "training", "starts", "combining"],
+    ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],
     ["comparison", "prediction", "reload", "trials"],
     ["assessment", "card", "report"],
@@ -54,7 +57,7 @@ ONLY = {
     "peft": ["adapter", "combining", "starts"],  # one adapter, several, and how one begins
     "bitsandbytes": ["precision"],
     "matplotlib": ["drawing"],
-    "jinja2": ["report"],
+    "jinja2": ["chats", "report"],
 }
 
 

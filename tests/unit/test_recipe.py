@@ -141,8 +141,33 @@ def test_every_shipped_recipe_loads(name):
         ),
         ("data.prompt='{q}'", "goes with data.completion"),
         ("data.prompt='{q'", "expected '}' before end of string"),
+        ("data.system='{q'", "expected '}' before end of string"),
+        ("data.system=Hi", "is a turn of a chat: needs data.messages, or data.chat_template=true"),
+        ("data.chat_template=true", "needs data.messages, or data.prompt and data.completion"),
+        ("data.messages=talk", "is for task: causal_lm"),
+        ("data.chat_template=1", "found 1 (a whole number), expected true or false or text"),
     ],
 )
 def test_keys_of_one_task_are_checked(override, words):
     (line,) = [line for line in fault_lines("quickstart", override) if words in line]
     assert line.startswith("command line: data.")
+
+
+def test_a_chat_is_of_messages_or_of_columns(write):
+    data = "task: causal_lm\nmodel: {name: base}\ndata: {source: x, messages: m, completion: '{c}'}"
+    (line,) = fault_lines(write(data))
+    assert "data.messages are whole conversations; leave out data.prompt" in line
+    columns = "data.prompt='{q}'"
+    for template, is_chat in (("true", True), ("false", False), ("'{{ x }}'", True)):
+        recipe = load_recipe(
+            write(data), ["data.messages=null", columns, f"data.chat_template={template}"]
+        )
+        assert recipe.data.is_chat is is_chat
+        assert load_recipe(write(recipe.text)).data == recipe.data
+
+
+def test_examples_are_texts_or_rows(write):
+    recipe = load_recipe(write(MINIMAL + "examples: [one, {a: two, b: three}]"))
+    assert recipe.examples == ["one", {"a": "two", "b": "three"}]
+    (line,) = fault_lines(write(MINIMAL + "examples: [one, 2]"))
+    assert "examples found 2, expected texts, or rows as {column: text}" in line
