@@ -2,6 +2,8 @@
 
 import math
 
+from tests.chat_templates import CHATML
+
 LETTERS = "".join(map(chr, range(33, 127)))
 
 
@@ -39,12 +41,14 @@ def make_qwen_2(words):
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     pieces = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *special]
-    return Qwen2Tokenizer(
+    made = Qwen2Tokenizer(
         vocab=_number(pieces),
         merges=[],
         eos_token="<|im_end|>",
         additional_special_tokens=special[1:],
     )
+    made.chat_template = CHATML
+    return made
 
 
 def make_falcon(words):
