@@ -43,16 +43,34 @@ def posts(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def instructions(tmp_path_factory):
+    """Instructions, every other one with an input, and their answers."""
+    folder = tmp_path_factory.mktemp("instructions")
+    for split in ("train", "test"):
+        rows = [
+            {"instruction": f"Write as {i}.", "input": text[:9] * (i % 2), "output": text}
+            for i, text in enumerate(reviews(split)[0][:60])
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
 @pytest.mark.parametrize("recipe", sorted(set(recipe_names()) - ON_MINILM))
-def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, tweets, posts, capsys):
+def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, tweets, posts, instructions, capsys):
     name = base_name(recipe)
     base = make_base(tmp_path / "base", name)
-    sources = {"gpt2_tweets_lora": tweets, "bert_wnut17_ner_lora": posts}
+    sources = {
+        "gpt2_tweets_lora": tweets,
+        "bert_wnut17_ner_lora": posts,
+        "gpt2_alpaca_lora": instructions,
+    }
     source = sources.get(recipe, "embedded:movie_reviews")
     words = [
         f"model.name={base}",
         f"data.source={source}",
         "data.train.samples=40",
+        "data.test.fraction=null",
         "data.test.samples=20",
         "training.num_train_epochs=1",
     ]
@@ -67,9 +85,13 @@ def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, tweets, posts, cap
     assert f"{comparison['trainable_parameters']:,}" in counted
     assert f"{comparison['total_parameters']:,}" in counted
     assert f"{comparison['adapter_bytes']:,}" in counted
-    assert main(["predict", str(run / "adapter"), "--text", "Lovely.", "Awful."]) == 0
-    table = capsys.readouterr().out.splitlines()
     task = find_task(load_recipe(recipe).task)
+    asked = task.asked_columns(load_recipe(recipe).data)
+    given = ["--text", "Lovely.", "Awful."]
+    if len(asked) > 1:
+        given = [w for text in given[1:] for w in ("--row", *(f"{name}={text}" for name in asked))]
+    assert main(["predict", str(run / "adapter"), *given]) == 0
+    table = capsys.readouterr().out.splitlines()
     assert table[0].split() == [n.removeprefix("p_") for n in task.cell_names(labels)] + ["text"]
     assert len(table) == 4
     if task.has_classes:
