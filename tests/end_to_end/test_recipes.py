@@ -31,6 +31,7 @@ SMALL = {
         "data.test.samples=20",
         "data.validation.fraction=0.1",
     ],
+    "gpt2_alpaca_lora": ["data.train.samples=80", *CARVED],
     "llama_8b_alpaca_qlora": ["data.train.samples=80", *CARVED],
     "llama_alpaca_qlora": ["data.train.samples=80", *CARVED],
     "qwen_instruct_qlora": ["data.train.samples=80", *CARVED],
@@ -95,6 +96,7 @@ ROWS = {
     "deberta_mnli_lora": (pairs, ("train", "validation_matched")),
     "falcon_7b_sentiment_qlora": (tweets, ("train", "test")),
     "flan_t5_summarization_lora": (dialogues, ("train", "validation", "test")),
+    "gpt2_alpaca_lora": (instructions, ("train",)),
     "gpt2_tweets_lora": (tweets, ("train", "test")),
     "llama_8b_alpaca_qlora": (instructions, ("train",)),
     "llama_alpaca_qlora": (instructions, ("train",)),
@@ -156,11 +158,11 @@ def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, quick_reload, caps
     assert not idle, "training reached every layer"
     if isinstance(task, WritingTask):
         assert comparison["adapted"]["loss"] < comparison["base"]["loss"]
-    if config.data.text_pair:
-        test = tmp_path / "rows" / f"{config.data.test.split}.jsonl"
-        assert main(["evaluate", str(run / "adapter"), "--data", str(test)]) == 0
-        return
-    assert main(["predict", str(run / "adapter"), "--text", "Lovely.", "Awful."]) == 0
+    asked = task.asked_columns(config.data)
+    given = ["--text", "Lovely.", "Awful."]
+    if len(asked) > 1:
+        given = [w for text in given[1:] for w in ("--row", *(f"{name}={text}" for name in asked))]
+    assert main(["predict", str(run / "adapter"), *given]) == 0
     table = capsys.readouterr().out.splitlines()
     labels = config.data.labels
     assert table[0].split() == [n.removeprefix("p_") for n in task.cell_names(labels)] + ["text"]
