@@ -2,11 +2,13 @@
 
 import importlib.util
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.base import CONFIG_FILE, NEEDS_SENTENCEPIECE, Base, lacks_sentencepiece
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
+from lora_tune.linear_layers import check_quantized, plain_layers
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import Task
 
@@ -109,7 +111,8 @@ def load_model(
         on_top = head_modules(auto_class.from_config(model_config))
     head = list(on_top) if task.has_head else []
     try:
-        with quiet_loading():  # what is fresh is told by the caller
+        plain = plain_layers(model_config.model_type) if config.quantization else nullcontext()
+        with quiet_loading(), plain:  # what is fresh is told by the caller
             model, info = auto_class.from_pretrained(
                 base.folder,
                 config=model_config,
@@ -127,6 +130,8 @@ def load_model(
         # some processors, and training and other machines see other weights.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    if config.quantization:
+        check_quantized(model, base.name)
     missing = sorted(info["missing_keys"])
     wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
     if wrong:

@@ -11,7 +11,17 @@ FLOORS = [
     ["training_fields", "recipe", "publishing", "arguments"],
     ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
     ["rows", "texts", "conll", "entities", "linear"],
-    ["sources", "data_checks", "base", "scoring", "plots", "encoding", "pairs", "overfitting"],
+    [
+        "sources",
+        "data_checks",
+        "base",
+        "linear_layers",
+        "scoring",
+        "plots",
+        "encoding",
+        "pairs",
+        "overfitting",
+    ],
     ["tasks.task"],
     ["tasks.text_task"],
     [
