@@ -1,6 +1,7 @@
 """The base model and its tokenizer, loaded, or built without weights."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from lora_tune.architecture import configure, load_config
@@ -8,6 +9,7 @@ from lora_tune.base import CONFIG_FILE, NEEDS_SENTENCEPIECE, Base, lacks_sentenc
 from lora_tune.chats import choose_template
 from lora_tune.environment import quiet_loading
 from lora_tune.errors import ModelError, first_line
+from lora_tune.linear_layers import check_quantized, plain_layers
 from lora_tune.precision import fix_precision, quantization_config
 from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import Task
@@ -80,7 +82,8 @@ def load_model(
     head = head_modules(built) if task.has_head else []
     quantization = quantization_config(config, skipped=unquantized_modules(built))
     try:
-        with quiet_loading():  # what is fresh is told by the caller
+        plain = plain_layers(model_config.model_type) if config.quantization else nullcontext()
+        with quiet_loading(), plain:  # what is fresh is told by the caller
             model, info = auto_class.from_pretrained(
                 base.folder,
                 config=model_config,
@@ -93,6 +96,8 @@ def load_model(
             )
     except (ValueError, OSError, RuntimeError, _safetensors_error()) as error:
         raise ModelError(f"{base.name}: its weights do not load: {first_line(error)}") from None
+    if config.quantization:
+        check_quantized(model, base.name)
     missing = sorted(info["missing_keys"])
     wrong = [key for key, *_ in info["mismatched_keys"] if key.split(".")[0] not in head]
     if wrong:

@@ -166,6 +166,9 @@ def make_base(folder, name, *, auto_class=None, seed=0, **changes):
     torch.manual_seed(seed)
     config = transformers.AutoConfig.for_model(**content)
     auto_class = auto_class or CHECKPOINTS.get(content["model_type"], "AutoModel")
-    getattr(transformers, auto_class).from_config(config).save_pretrained(folder)
+    model = getattr(transformers, auto_class).from_config(config)
+    if content["model_type"] == "t5":  # Flan's has weights of its own, which transformers ties
+        model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

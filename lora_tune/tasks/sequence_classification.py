@@ -13,6 +13,7 @@ from lora_tune.recipe import DataConfig
 from lora_tune.rows import Split
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks.text_task import TextTask, read_inputs
+from lora_tune.texts import ROW
 
 if TYPE_CHECKING:
     import torch
@@ -156,7 +157,8 @@ class SequenceClassification(TextTask):
                 ids[row] = value
         wrong = np.flatnonzero(ids < 0)
         if len(wrong):
-            shown = ", ".join(f"row {row}: {values[row]!r}" for row in wrong[:SHOWN_ROWS])
+            places = list(rows[ROW])
+            shown = ", ".join(f"row {places[i]}: {values[i]!r}" for i in wrong[:SHOWN_ROWS])
             value = values[wrong[0]]
             near = did_you_mean(value, labels) if isinstance(value, str) else ""
             raise DataError(

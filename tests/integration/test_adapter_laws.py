@@ -1,10 +1,17 @@
 """What holds for every adapter, on every recipe's architecture."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_tune.adapter import count_parameters, describe_adapter, merge_adapter
+from lora_tune.adapter import (
+    adapted_layers,
+    count_parameters,
+    describe_adapter,
+    merge_adapter,
+)
 from lora_tune.counting import count_recipe
 from lora_tune.errors import ModelError
 from lora_tune.predictor import Predictor, load_adapter
@@ -225,6 +232,21 @@ def test_a_new_pad_token_resizes_the_embeddings_and_travels(bases, tmp_path):
     recipe = Recipe(model=parts.config, data=DataConfig(labels=LABELS, max_length=64), name="x")
     count = count_recipe(recipe)
     assert (count.trainable_parameters, count.total_parameters) == count_parameters(parts.adapted)
+
+
+@pytest.mark.parametrize("base", HEADS)
+def test_every_adapted_layer_is_quantised(bases, base):
+    """A pooler may be left as it is, since it is trained whole where a checkpoint lacks it."""
+    parts = Parts(bases[base], quantization="4bit")
+    layers = {path: layer.get_base_layer() for path, layer in adapted_layers(parts.attach())}
+    plain = {p for p, m in layers.items() if not type(m).__module__.startswith("bitsandbytes")}
+    assert not {path for path in plain if ".pooler." not in path}
+
+
+def test_a_base_of_which_nothing_is_quantised_is_refused(bases, monkeypatch):
+    monkeypatch.setattr("lora_tune.model.plain_layers", lambda _: nullcontext())
+    with pytest.raises(ModelError, match=r"has no layers that can be quantised; set model\.quan"):
+        Parts(bases["tiiuae/falcon-7b"], quantization="4bit")
 
 
 @pytest.mark.parametrize("base", HEADS)

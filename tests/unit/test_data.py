@@ -205,3 +205,5 @@ def test_a_label_seen_only_in_test_is_named(folder, tokenizer):
         file.write('{"body": "x", "mood": "odd"}\n')
     with pytest.raises(DataError, match=r"data.test: .* row 30: 'odd'"):
         load(folder, tokenizer)
+    with pytest.raises(DataError, match=r"data.test: .* row 30: 'odd'"):  # wherever it is drawn
+        load(folder, tokenizer, test=SplitConfig(samples=31))

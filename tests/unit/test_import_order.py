@@ -16,6 +16,7 @@ FLOORS = [
         "sources",
         "data_checks",
         "base",
+        "linear_layers",
         "scoring",
         "plots",
         "encoding",
