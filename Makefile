@@ -6,10 +6,11 @@ NAME ?= $(RECIPE)
 DATA ?=
 ROWS ?=
 MORE ?=
+BASE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results curve intervals browser olah parity readme
+.PHONY: setup train test check params results curve intervals browser olah parity quantization readme
 
 setup: .venv/ready
 
@@ -62,6 +63,10 @@ olah:
 parity: .venv/ready
 	$(BIN)/python benchmarks/parity.py
 	$(BIN)/python benchmarks/readme.py
+
+# make quantization DATA=FOLDER BASE=FOLDER: a GPT-2 on tweets in float32, bfloat16, 8 and 4 bits
+quantization: .venv/ready
+	$(BIN)/python benchmarks/quantization.py "$(DATA)" "$(BASE)"
 
 readme: .venv/ready
 	$(BIN)/python benchmarks/readme.py

@@ -114,25 +114,22 @@ def dequantize_layer(layer: "Module") -> "Tensor":
 
 
 def measure_weights(model: "PreTrainedModel") -> WeightMemory:
-    """Count the bytes of a base that was just loaded, each tensor once."""
-    full = 0
-    held: dict[int, int] = {}  # bytes by address
-    for parameter in model.parameters():
-        state = getattr(parameter, "quant_state", None)  # of 4 bits, two to a byte
+    """Count the bytes of a base that was just loaded."""
+    full = held = 0
+    for parameter in model.parameters():  # one that is shared comes once
+        held += parameter.nbytes + sum(tensor.nbytes for tensor in _scales(parameter))
+        state = getattr(parameter, "quant_state", None)  # 4 bits: two weights to a byte
         full += 4 * (parameter.numel() if state is None else state.shape.numel())
-        scales = getattr(parameter, "SCB", None)  # of 8 bits
-        for tensor in (parameter.data, scales, *_state_tensors(state)):
-            if tensor is not None:
-                held[tensor.data_ptr()] = tensor.nbytes
-    return WeightMemory(full, sum(held.values()))
+    return WeightMemory(full, held)
 
 
-def _state_tensors(state: Any) -> "Iterator[Tensor]":
-    """Yield what 4-bit weights are read with: scales, and the scales of these."""
+def _scales(holder: Any) -> "Iterator[Tensor]":
+    """Yield what the bits of a parameter are read with: scales, and the scales of these."""
     import torch
 
-    for value in vars(state).values() if state is not None else ():
+    for name in ("SCB", "absmax", "code", "offset", "quant_state", "state2"):
+        value = vars(holder).get(name)
         if torch.is_tensor(value):
             yield value
-        elif type(value) is type(state):
-            yield from _state_tensors(value)
+        elif value is not None:
+            yield from _scales(value)

@@ -78,6 +78,8 @@ def test_heads_and_embeddings_are_never_quantised(wide, name, task, bits):
     assert spared  # a head of the task's own, or a language model's output layer
     spared |= {path for path in trunk if ".pooler." in path}
     assert quantised == trunk - spared
+    computes_in = {m.compute_dtype for m in model.modules() if hasattr(m, "compute_dtype")}
+    assert computes_in == ({torch.bfloat16} if bits == "4bit" else set())
     for path, parameter in model.named_parameters():
         if path not in quantised:
             is_head = path.split(".")[0] in head
@@ -104,7 +106,10 @@ def test_the_laws_of_adapters_hold(wide, tmp_path, name, way):
     loaded = load_adapter_weights(again.model, tmp_path / "a")
     assert torch.allclose(parts.logits(loaded), trained, atol=1e-6)
     whole = parts.load_full()
-    restore_weights(whole, loaded.unload())
+    base = loaded.unload()
+    restore_weights(whole, base)
+    computed_with = base.get_input_embeddings().weight.float()
+    assert torch.equal(whole.get_input_embeddings().weight, computed_with)
     merged = merge_adapter(load_adapter_weights(whole, tmp_path / "a")).eval()
     assert {p.dtype for p in merged.parameters()} == {torch.float32}
     assert torch.allclose(parts.logits(merged), trained, atol=ROUNDING[way])
@@ -137,13 +142,19 @@ def test_the_memory_of_weights_is_the_closed_form(wide, double):
     assert memory.float32_bytes == 4 * sum(sizes.values())
     assert measure_weights(plain.model).loaded_bytes == memory.float32_bytes
     expected = sum(4 * size for path, size in sizes.items() if path not in quantised)
-    table = 16 * 4  # what the 16 values of 4 bits mean
     for path in quantised:
         blocks = sizes[path] / 64
         scales = blocks + 4 * -(-blocks // 256) + 4 + 256 * 4 if double else 4 * blocks
-        expected += sizes[path] / 2 + scales + table
-    assert memory.loaded_bytes == pytest.approx(expected, abs=(table + 1024) * len(quantised))
-    assert memory.loaded_bytes <= expected  # tables may be shared
+        expected += sizes[path] / 2 + scales + 16 * 4  # what the 16 values of 4 bits stand for
+    assert memory.loaded_bytes == expected
+
+
+def test_8_bits_take_a_byte_a_weight_and_a_scale_for_each_output(wide):
+    parts = Parts(wide["gpt2"], quantization="8bit")
+    named = dict(parts.model.named_parameters())
+    rows = {path: len(p) for path, p in named.items() if is_quantized(p)}
+    sizes = [p.numel() * (1 if path in rows else 4) for path, p in named.items()]
+    assert measure_weights(parts.model).loaded_bytes == sum(sizes) + 4 * sum(rows.values())
 
 
 @pytest.fixture
@@ -182,21 +193,21 @@ def rows_of(tmp_path_factory):
     return make
 
 
-@pytest.mark.parametrize(
-    ("bits", "training"),
-    [("4bit", {}), ("8bit", {"gradient_checkpointing": True, "bf16": True})],
-    ids=["4bit", "8bit"],
-)
+@pytest.mark.parametrize(("bits", "dtype"), [("4bit", "float32"), ("8bit", "bfloat16")])
 @pytest.mark.parametrize("case", CASES)
-def test_every_task_trains_reloads_and_merges(rows_of, reload_here, tmp_path, case, bits, training):
+def test_every_task_trains_reloads_and_merges(rows_of, reload_here, tmp_path, case, bits, dtype):
     folder = rows_of(case)
     recipe = {
         "task": case.partition(" ")[0],
-        "model": {"name": str(folder / "base"), "quantization": bits},
+        "model": {"name": str(folder / "base"), "quantization": bits, "dtype": dtype},
         "data": {"source": str(folder), "validation": {"split": "validation"}, "max_length": 64}
         | CASES[case][2],
-        "training": {"num_train_epochs": 1, "per_device_train_batch_size": 8, "warmup_steps": 0}
-        | training,
+        "training": {
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 8,
+            "warmup_steps": 0,
+            "gradient_checkpointing": True,
+        },
     }
     (tmp_path / "tiny.yaml").write_text(json.dumps(recipe))
     shown = []
@@ -208,9 +219,9 @@ def test_every_task_trains_reloads_and_merges(rows_of, reload_here, tmp_path, ca
     assert not any("changed nothing" in caveat for caveat in compared["caveats"])
     assert compared["peak_memory_bytes"] > 100e6
     name = {"4bit": "4-bit (nf4)", "8bit": "8-bit (int8)"}[bits]
-    assert any(f" MB in {name} and float32." in text for text in shown)
+    assert any(f" MB in {name} and {dtype}." in text for text in shown)
     held = json.loads((run / "environment.json").read_text())["base_weights"]
-    assert held["held_in"] == f"{name} and float32"
+    assert held["held_in"] == f"{name} and {dtype}"
     assert held["loaded_bytes"] < held["float32_bytes"]
     parities = []
     merged = merge_adapters(
@@ -222,12 +233,14 @@ def test_every_task_trains_reloads_and_merges(rows_of, reload_here, tmp_path, ca
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
 
 
-def test_a_fresh_process_and_plain_peft_answer_alike_in_4_bits(run_tiny, wide):
+def test_a_fresh_process_and_plain_peft_answer_alike_in_4_bits(run_tiny, tmp_path):
     """Its card says how the base is to be loaded."""
-    model = {"name": str(wide["distilbert-base-uncased"]), "quantization": "4bit"}
+    # Of larger weights than usual, so that whether they are rounded shows.
+    base = make_base(tmp_path / "base", "gpt2", n_embd=64, initializer_range=0.2)
     run = run_tiny(
-        model=model | {"dtype": "bfloat16"},
-        training={"num_train_epochs": 4, "learning_rate": 0.01, "gradient_checkpointing": True},
+        "gpt2",
+        model={"name": str(base), "quantization": "4bit", "dtype": "bfloat16"},
+        training={"num_train_epochs": 1, "gradient_checkpointing": True},
         reload=True,
     )
     compared = json.loads((run / "comparison.json").read_text())
@@ -236,11 +249,11 @@ def test_a_fresh_process_and_plain_peft_answer_alike_in_4_bits(run_tiny, wide):
     assert re.search(r"base while training +\| 4-bit \(nf4\) and bfloat16 ", card)
     texts = reviews("test")[0][:10]
     ours = load_adapter(run / "adapter").predict(texts)
-    for (label, chances), answer in zip(
+    for (_, chances), answer in zip(
         ask_plain_peft(card, texts, adapter=run / "adapter"), ours, strict=True
     ):
-        assert chances == pytest.approx(list(answer.probabilities.values()), abs=0.05)
-        assert label == answer.label or max(chances) < 0.55
+        # Plain PEFT holds the head in the base's type; a base not quantised is 0.2 off.
+        assert chances == pytest.approx(list(answer.probabilities.values()), abs=0.04)
 
 
 @pytest.mark.parametrize(
