@@ -1,5 +1,6 @@
 """What a base model's configuration says, and what a task and a recipe change in it."""
 
+import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,9 +41,13 @@ def load_config(base: Base) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+        written = json.loads((base.folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(f"{base.name}: {CONFIG_FILE}: {first_line(error)}") from None
+    if written.get("tie_word_embeddings") is False:
+        config.tie_word_embeddings = False  # T5's says true whatever is written, until weights load
+    return config
 
 
 def configure(
