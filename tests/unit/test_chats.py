@@ -1,9 +1,11 @@
 """Conversations, written by chat templates of every kind; the assistant's words are learnt."""
 
 import json
+from fnmatch import fnmatch
 
 import pytest
 
+from lora_tune.base import SMALL_FILES, find_base
 from lora_tune.chats import encode_chats, read_messages, render_question
 from lora_tune.data import load_data
 from lora_tune.errors import DataError, ModelError, RowError
@@ -220,8 +222,6 @@ def test_a_users_row_is_asked_as_in_training(data, row, asked):
 
 
 def test_a_tokenizer_without_a_template_is_told_before_the_weights(tmp_path):
-    from lora_tune.base import find_base
-
     model = ModelConfig(name=str(make_base(tmp_path / "base", "gpt2")))
     base = find_base(model)
     data = DataConfig(messages="talk", max_length=64)
@@ -232,3 +232,10 @@ def test_a_tokenizer_without_a_template_is_told_before_the_weights(tmp_path):
     several = tokenizer_with({"default": CHATML, "tool_use": "no"}, "gpt2")
     several.save_pretrained(tmp_path / "base")
     assert load_tokenizer(base, model, data).chat_template == CHATML
+
+
+def test_a_template_is_fetched_with_its_tokenizer(tmp_path):
+    tokenizer_with(CHATML).save_pretrained(tmp_path)
+    files = [path.name for path in tmp_path.iterdir()]
+    assert "chat_template.jinja" in files
+    assert all(any(fnmatch(name, pattern) for pattern in SMALL_FILES) for name in files)
