@@ -1,6 +1,5 @@
 """What a base model's configuration says, and what a task and a recipe change in it."""
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -42,11 +41,12 @@ def load_config(base: Base) -> "PreTrainedConfig":
 
     try:
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
-        written = json.loads((base.folder / CONFIG_FILE).read_text(encoding="utf-8"))
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(f"{base.name}: {CONFIG_FILE}: {first_line(error)}") from None
-    if written.get("tie_word_embeddings") is False:
-        config.tie_word_embeddings = False  # T5's says true whatever is written, until weights load
+    if getattr(config, "scale_decoder_outputs", None) is False:
+        # T5's of version 1.1 have a last layer of their own, which transformers finds out, whatever
+        # is written, when it loads weights.
+        config.tie_word_embeddings = False
     return config
 
 
