@@ -40,14 +40,9 @@ def load_config(base: Base) -> "PreTrainedConfig":
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
+        return AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:
         raise ModelError(f"{base.name}: {CONFIG_FILE}: {first_line(error)}") from None
-    if getattr(config, "scale_decoder_outputs", None) is False:
-        # T5's of version 1.1 have a last layer of their own, which transformers finds out, whatever
-        # is written, when it loads weights.
-        config.tie_word_embeddings = False
-    return config
 
 
 def configure(
