@@ -159,9 +159,9 @@ def build_meta_model(
             model = getattr(transformers, task.auto_class).from_config(model_config)
     except ValueError as error:
         raise ModelError(f"{base.name}: {first_line(error)}") from None
-    if getattr(model_config, "scale_decoder_outputs", None) is False:
+    layer = model.get_output_embeddings()
+    if layer is not None and getattr(model_config, "scale_decoder_outputs", None) is False:
         # T5 of version 1.1 has a last layer of its own, as transformers finds when weights load.
-        layer = model.get_output_embeddings()
         layer.weight = torch.nn.Parameter(torch.empty_like(layer.weight))
     return model, head_modules(model)
 
