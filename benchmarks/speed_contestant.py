@@ -1,0 +1,253 @@
+"""One contestant of benchmarks/speed.py, in this fresh process; prints what it measured as JSON.
+
+python benchmarks/speed_contestant.py NAME DATA ROWS MAX_LENGTH
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+START = time.time() - time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+WARM_UP = 4  # steps that are not counted
+BATCH = 4
+SEED = 42
+# Of the tutorial, for every contestant that has an adapter.
+LORA = ["lora.rank=4", "lora.alpha=32", "lora.dropout=0.01", "lora.target_modules=[query]"]
+NO_EVALUATION = ["eval_strategy=no", "save_strategy=no", "load_best_model_at_end=false"]
+
+
+@dataclass
+class Watch:
+    """When each optimizer step ended, and the tokens that went into it."""
+
+    ends: list[float] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)  # of each step, padding left out
+    places: list[int] = field(default_factory=list)  # of each step, padding counted
+    waiting: list[int] = field(default_factory=lambda: [0, 0])
+    has_gradients: bool = False
+
+    def see_inputs(self, _: Any, __: Any, named: dict[str, Any]) -> None:
+        """Count a forward's tokens; a forward pre-hook."""
+        mask = named["attention_mask"]
+        self.waiting[0] += int(mask.sum())
+        self.waiting[1] += mask.numel()
+
+    def see_step(self, optimizer: Any, *_: Any) -> None:
+        """Note a step's end; a hook of every optimizer."""
+        if not self.ends:
+            trained = [p for group in optimizer.param_groups for p in group["params"]]
+            self.has_gradients = any(p.grad is not None and p.grad.any() for p in trained)
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Note a step's end."""
+        self.ends.append(time.time())
+        self.tokens.append(self.waiting[0])
+        self.places.append(self.waiting[1])
+        self.waiting = [0, 0]
+
+    def report(self) -> dict[str, Any]:
+        """What is kept of it."""
+        seconds = [b - a for a, b in zip(self.ends, self.ends[1:], strict=False)][WARM_UP - 1 :]
+        tokens = sum(self.tokens[WARM_UP:])
+        return {
+            "tokens_per_second": tokens / sum(seconds),
+            "padding": 1 - tokens / sum(self.places[WARM_UP:]),
+            "step_seconds": seconds,
+            "cold_seconds": self.ends[0] - START,
+            "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        }
+
+
+def main(name: str, data: str, rows: int, max_length: int) -> dict[str, Any]:
+    """Run a contestant; returns what it measured."""
+    ours = name in OURS
+    if ours:
+        from lora_tune.environment import keep_freed_memory
+
+        keep_freed_memory()
+    from lora_tune.environment import quiet_libraries
+
+    quiet_libraries()
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    watch = Watch()
+    register_optimizer_step_post_hook(watch.see_step)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, arguments = _prepare(data, rows, max_length, OURS.get(name, []), Path(folder))
+        losses, changed = CONTESTANTS[name](inputs, arguments, watch)
+    assert watch.has_gradients or name == "ceiling", "no gradients"
+    assert changed, "training changed nothing"
+    return watch.report() | {"name": name, "losses": losses}
+
+
+def _prepare(data: str, rows: int, max_length: int, changes: list[str], folder: Path) -> Any:
+    """Load the rows, the same for all contestants, and make the arguments of training."""
+    from lora_tune.base import find_base
+    from lora_tune.data import load_data
+    from lora_tune.model import load_tokenizer
+    from lora_tune.recipe_file import load_recipe
+    from lora_tune.targets import find_targets
+    from lora_tune.tasks import find_task
+    from lora_tune.training import make_arguments
+    from lora_tune.trials import Inputs
+
+    training = [f"training.{word}" for word in NO_EVALUATION]
+    recipe = load_recipe(
+        "minilm_imdb_lora",
+        [
+            f"data.source={data}",
+            f"data.train.samples={rows}",
+            "data.test.samples=50",
+            "data.validation.fraction=null",
+            "data.validation.file=test.parquet",
+            "data.validation.samples=60",
+            f"data.max_length={max_length}",
+            *LORA,
+            *training,
+            "training.learning_rate=1e-3",
+            "training.num_train_epochs=1",
+            f"training.per_device_train_batch_size={BATCH}",
+            f"training.seed={SEED}",
+            *changes,
+        ],
+    )
+    task, base = find_task(recipe.task), find_base(recipe.model)
+    targets = find_targets(base, recipe.model, recipe.lora, task)
+    tokenizer = load_tokenizer(base, recipe.model, recipe.data)
+    loaded = load_data(recipe.data, task, tokenizer)
+    inputs = Inputs(recipe, task, base, targets, tokenizer, loaded, folder)
+    return inputs, make_arguments(recipe.training, task=task, checkpoints=folder)
+
+
+def train_by_trainer(inputs: Any, watch: Watch, *, adapter: bool, **switches: Any) -> Any:
+    """Train as the tutorials do: transformers' Trainer, PEFT's own wrapping, the model's own loss."""
+    import transformers
+    from peft import LoraConfig, get_peft_model
+
+    transformers.set_seed(SEED)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        inputs.base.folder, num_labels=2
+    )
+    model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
+    if adapter:
+        config = LoraConfig(
+            task_type="SEQ_CLS", r=4, lora_alpha=32, lora_dropout=0.01, target_modules=["query"]
+        )
+        model = get_peft_model(model, config)
+    trainer = transformers.Trainer(
+        model=model,
+        args=transformers.TrainingArguments(
+            output_dir=str(inputs.checkpoints),
+            learning_rate=1e-3 if adapter else 5e-5,
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=1,
+            weight_decay=0.01,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            logging_steps=1,
+            use_cpu=True,
+            seed=SEED,
+            **switches,
+        ),
+        train_dataset=inputs.data.train.encoded.remove_columns(["length"]),
+        processing_class=inputs.tokenizer,
+        data_collator=transformers.DataCollatorWithPadding(inputs.tokenizer),
+    )
+    before = _trained(model)
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return losses, _changed(before, _trained(model))
+
+
+def train_ours(inputs: Any, arguments: Any, watch: Watch, *, adapter: bool = True) -> Any:
+    """Train as lora_tune does."""
+    from lora_tune.batching import make_collator
+    from lora_tune.model import thaw_layers
+    from lora_tune.training import train_adapter
+    from lora_tune.trials import adapt_model, load_base_model
+
+    model, head, _ = load_base_model(inputs, SEED)
+    model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
+    adapted: Any = model
+    if adapter:
+        adapted, _ = adapt_model(inputs, model, head, SEED)
+    else:
+        thaw_layers(model, None)
+    before = _trained(adapted)
+    history = train_adapter(
+        adapted,
+        inputs.data,
+        arguments,
+        training=inputs.recipe.training,
+        task=inputs.task,
+        collate=make_collator(inputs.tokenizer, inputs.task, model),
+        show=lambda _: None,
+    )
+    return [s["train_loss"] for s in history.steps], _changed(before, _trained(adapted))
+
+
+def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
+    """Run the frozen model without adapters, forward and back to its embeddings: the ceiling."""
+    import torch
+
+    from lora_tune.batching import make_collator
+    from lora_tune.trials import load_base_model
+
+    model, _, _ = load_base_model(inputs, SEED)
+    model.requires_grad_(False)
+    model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
+    model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_(True))
+    model.train()
+    collate = make_collator(inputs.tokenizer, inputs.task, model)
+    encoded = inputs.data.train.encoded
+    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]["input_ids"]))
+    losses = []
+    for start in range(0, len(order), BATCH):
+        rows = [encoded[i] for i in order[start : start + BATCH]]
+        batch = collate([{k: v for k, v in row.items() if k != "length"} for row in rows])
+        labels = batch.pop("labels")
+        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.bf16):
+            logits = model(**batch).logits
+        loss = torch.nn.functional.cross_entropy(logits.float(), labels)
+        loss.backward()
+        losses.append(loss.item())
+        watch.end_step()
+    return losses, True
+
+
+def _trained(model: Any) -> list[Any]:
+    return [p.detach().clone() for p in model.parameters() if p.requires_grad]
+
+
+def _changed(before: list[Any], after: list[Any]) -> bool:
+    return any(not a.equal(b) for a, b in zip(before, after, strict=True))
+
+
+TUNED = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+FULL = ["training.learning_rate=5e-5"]
+# What differs from the recipe, for those that run in lora_tune.
+OURS: dict[str, list[str]] = {"ours": [], "full, tuned as ours": FULL, "ceiling": []}
+CONTESTANTS: dict[str, Callable[..., Any]] = {
+    "tutorial": lambda i, _, w: train_by_trainer(i, w, adapter=True),
+    "tuned Trainer": lambda i, _, w: train_by_trainer(i, w, adapter=True, **TUNED),
+    "ours": train_ours,
+    "full fine-tuning, tuned Trainer": lambda i, _, w: train_by_trainer(
+        i, w, adapter=False, **TUNED
+    ),
+    "full, tuned as ours": lambda i, a, w: train_ours(i, a, w, adapter=False),
+    "ceiling": pass_through,
+}
+
+if __name__ == "__main__":
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    name, data, rows, max_length = sys.argv[1:]
+    print(json.dumps(main(name, data, int(rows), int(max_length))))

@@ -1,0 +1,102 @@
+"""The fused LoRA layer computes what PEFT's does, and hands it back unchanged."""
+
+import pytest
+import torch
+
+from lora_tune.fast.fused_lora import FusedLora, fused_lora
+from lora_tune.recipe import LoraConfig
+from tests.parts import Parts
+from tests.tiny import make_base, reviews
+
+BASES = ["bert-base-cased", "gpt2", "llama", "distilbert-base-uncased"]
+
+
+@pytest.fixture(scope="module", params=BASES)
+def parts(request, tmp_path_factory):
+    """An adapter on every linear layer, moved off its start, in float64."""
+    folder = make_base(tmp_path_factory.mktemp("base"), request.param)
+    made = Parts(folder, LoraConfig(rank=4, alpha=8, dropout=0.0), dropout=0.0)
+    made.attach()
+    made.train_a_little()
+    for module in made.adapted.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0  # the head's own
+    made.adapted.double().train()
+    return made
+
+
+def run(parts, dtype=torch.float64):
+    """Loss, and every trained parameter's gradient, of one batch."""
+    parts.adapted.to(dtype)
+    texts = reviews()[0][:6]
+    inputs = parts.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    logits = parts.adapted(**inputs).logits
+    loss = torch.nn.functional.cross_entropy(logits, torch.arange(6) % 3)
+    loss.backward()
+    gradients = {n: p.grad.clone() for n, p in parts.adapted.named_parameters() if p.requires_grad}
+    parts.adapted.zero_grad()
+    return logits.detach(), gradients
+
+
+def test_the_gradient_is_that_of_the_formula():
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape, trained=True):
+        values = torch.randn(*shape, dtype=torch.float64, generator=generator)
+        return values.requires_grad_(trained)
+
+    weight, bias = draw(6, 7, trained=False), draw(7, trained=False)
+    x, a, b = draw(5, 6), draw(2, 6), draw(7, 2)
+    assert torch.autograd.gradcheck(FusedLora.apply, (x, weight, bias, a, b, 0.7, 0.0))
+    assert torch.autograd.gradcheck(FusedLora.apply, (x, weight, None, a, b, 0.7, 0.0))
+    # Layers at the bottom get inputs that want no gradient.
+    assert torch.autograd.gradcheck(FusedLora.apply, (x.detach(), weight, bias, a, b, 0.7, 0.0))
+
+
+@pytest.mark.parametrize(("dtype", "nearness"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_gradients_are_pefts(parts, dtype, nearness):
+    logits, expected = run(parts, dtype)
+    with fused_lora(parts.adapted) as layers:
+        assert layers == sum(name.endswith("lora_A.default.weight") for name in expected)
+        fused, found = run(parts, dtype)
+    assert torch.allclose(fused, logits, rtol=nearness, atol=nearness)
+    for name, gradient in expected.items():
+        error = (found[name] - gradient).norm() / gradient.norm().clamp_min(1e-12)
+        assert error < nearness, name
+    assert gradient.any()
+
+
+def test_pefts_forward_is_back_afterwards(parts):
+    before, _ = run(parts)
+    names = set(parts.adapted.state_dict())
+    with fused_lora(parts.adapted):
+        assert set(parts.adapted.state_dict()) == names
+    after, _ = run(parts)
+    assert torch.equal(before, after)
+    assert not any("forward" in vars(module) for module in parts.adapted.modules())
+
+
+def test_dropout_hides_its_share_of_the_input_and_keeps_the_mean():
+    torch.manual_seed(0)
+    x = torch.ones(400, 200, dtype=torch.float64, requires_grad=True)
+    weight = torch.zeros(200, 1, dtype=torch.float64)
+    a, b = torch.ones(1, 200, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64)
+    y = FusedLora.apply(x, weight, None, a.requires_grad_(), b.requires_grad_(), 1.0, 0.25)
+    assert y.mean().item() == pytest.approx(200, rel=0.01)
+    y.sum().backward()
+    seen = x.grad != 0
+    assert 1 - seen.double().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(x.grad[seen], torch.full_like(x.grad[seen], 1 / 0.75))
+    # The way back goes through the same places as the way there.
+    assert torch.allclose(y[:, 0], x.grad.sum(dim=1))
+    assert torch.allclose(a.grad[0], x.grad.sum(dim=0))
+
+
+@pytest.mark.parametrize(
+    "options", [{"use_dora": True}, {"bias": "all"}, {"bias": "lora_only"}], ids=str
+)
+def test_what_is_more_than_plain_lora_is_left_to_peft(tmp_path, options):
+    made = Parts(make_base(tmp_path, "bert-base-cased"), LoraConfig(rank=4, **options))
+    made.attach()
+    with fused_lora(made.adapted) as layers:
+        assert layers == 0
