@@ -128,7 +128,7 @@ def _prepare(data: str, rows: int, max_length: int, changes: list[str], folder: 
 
 
 def train_by_trainer(inputs: Any, watch: Watch, *, adapter: bool, **switches: Any) -> Any:
-    """Train as the tutorials do: transformers' Trainer, PEFT's own wrapping, the model's own loss."""
+    """Train as the tutorials do: Trainer, PEFT around the model, the model's own loss."""
     import transformers
     from peft import LoraConfig, get_peft_model
 

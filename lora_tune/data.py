@@ -1,6 +1,7 @@
 """From a data source to labelled, tokenised splits, and what there is to know about them."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lora_tune.cache import LENGTHS, Arrays, hash_rows, pack, recall, unpack
 from lora_tune.data_checks import (
     check_answers,
     check_balance,
@@ -277,11 +279,29 @@ def _tokenise(
     import datasets
 
     encode = task.encode_training if rows.name == "train" else task.encode
+
+    def make() -> Arrays:
+        columns, counts = encode(rows.inputs, rows.labels, tokenizer, config.max_length)
+        packed = [pack(name, cells) for name, cells in columns.items()]
+        return {"token counts": counts} | {name: a for part in packed for name, a in part.items()}
+
+    vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary |= {"truncation": None, "padding": None}  # as the last call left them
+    key = {
+        "task": f"{task!r} {encode.__name__}",
+        "tokenizer": f"{tokenizer!r} {json.dumps(vocabulary)}",
+        "chat_template": str(tokenizer.chat_template),
+        "max_length": str(config.max_length),
+        "rows": hash_rows({"inputs": rows.inputs, "labels": rows.labels.tolist()}),
+    }
     try:
-        columns, token_counts = encode(rows.inputs, rows.labels, tokenizer, config.max_length)
+        arrays = recall("tokens", key, make)
     except RowError as error:
         where = f"data.{rows.name}" if rows.name in SPLITS else rows.origin
         place = rows.places[error.row]
         raise DataError(f"{where}: row {place} (rows count from 0): {error}") from None
+    token_counts = arrays.pop("token counts")
+    names = [name for name in arrays if not name.endswith(LENGTHS)]
+    columns = {name: [cell.tolist() for cell in unpack(name, arrays)] for name in names}
     columns["length"] = [len(ids) for ids in columns["input_ids"]]
     return Split(rows, datasets.Dataset.from_dict(columns), token_counts)

@@ -1,5 +1,6 @@
 """The rungs that cost next to nothing: what a LoRA adapter has to clear to have been worth it."""
 
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -7,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lora_tune.cache import Arrays, hash_model, hash_rows, pack, recall, unpack
 from lora_tune.data import Data
 from lora_tune.evaluation import Evaluation, judge_answers
 from lora_tune.features import read_features
 from lora_tune.linear import Linear
+from lora_tune.rows import Split
 from lora_tune.tasks import Task
 from lora_tune.writing import Writer, evaluate_test, judge_texts
 
@@ -55,22 +58,73 @@ def cheap_rungs(
         row, and words alone, and after it the head alone; else what the task answers by itself.
     """
     if task.linear is None:
-        base = evaluate_test(model, data.test, task, collate=collate, writer=writer, title="base")
+        base = _evaluate_base(model, data, task, collate=collate, writer=writer)
         return [*_answer_without_model(data, task, writer), Rung("base", base, 0, 0.0)]
-    answers, test = read_features(model, data.test.encoded[:], collate=collate, title="base")
-    start = time.perf_counter()
-    features = {"test": test}
-    for name in ("train", "validation"):
-        columns = data.splits[name].encoded[:]
-        _, features[name] = read_features(model, columns, collate=collate, title=f"base, {name}")
-    seconds = time.perf_counter() - start
-    pooled = {way: {split: features[split][way] for split in features} for way in test}
+    found = {
+        name: _recall_features(model, split, collate=collate, title=f"base, {name}")
+        for name, split in data.splits.items()
+    }
+    answers = list(found["test"].logits[:, None])
+    seconds = found["train"].seconds + found["validation"].seconds
+    ways = found["test"].pooled
+    pooled = {way: {name: found[name].pooled[way] for name in found} for way in ways}
     return [
         idle_rung(data, task),
         words_rung(data, task),
-        Rung("base", judge_answers(list(answers[:, None]), data.test, task), 0, 0.0),
+        Rung("base", judge_answers(answers, data.test, task), 0, 0.0),
         head_rung(pooled, data, task, feature_seconds=seconds),
     ]
+
+
+@dataclass(frozen=True)
+class _Features:
+    logits: np.ndarray  # (rows, classes)
+    pooled: dict[str, np.ndarray]  # way of pooling -> (rows, width)
+    seconds: float  # that it took, now or when it was made
+
+
+def _recall_features(
+    model: "PreTrainedModel", split: Split, *, collate: Callable[..., Any], title: str
+) -> _Features:
+    columns = split.encoded[:]
+
+    def make() -> Arrays:
+        start = time.perf_counter()
+        logits, pooled = read_features(model, columns, collate=collate, title=title)
+        seconds = np.array(time.perf_counter() - start)
+        return {"logits": logits, "seconds": seconds} | pooled
+
+    arrays = recall("features", {"model": hash_model(model), "rows": hash_rows(columns)}, make)
+    logits, seconds = arrays.pop("logits"), float(arrays.pop("seconds"))
+    return _Features(logits, arrays, seconds)
+
+
+def _evaluate_base(
+    model: "PreTrainedModel",
+    data: Data,
+    task: Task,
+    *,
+    collate: Callable[..., Any],
+    writer: Writer | None,
+) -> Evaluation:
+    columns = data.test.encoded[:]
+
+    def make() -> Arrays:
+        made = evaluate_test(model, data.test, task, collate=collate, writer=writer, title="base")
+        texts = {} if made.texts is None else {"texts": _as_bytes(made.texts)}
+        return pack("answers", made.answers) | texts
+
+    key = {"model": hash_model(model), "rows": hash_rows(columns | {"in": data.test.rows.inputs})}
+    arrays = recall("answers", key | {"writing": repr(writer and writer.config)}, make)
+    evaluation = judge_answers(unpack("answers", arrays), data.test, task)
+    if writer is None or "texts" not in arrays:
+        return evaluation
+    texts = json.loads(arrays["texts"].tobytes())
+    return judge_texts(texts, data.test, writer.measure, evaluation)
+
+
+def _as_bytes(texts: list[str]) -> np.ndarray:
+    return np.frombuffer(json.dumps(texts).encode(), dtype=np.uint8)
 
 
 def _answer_without_model(data: Data, task: Task, writer: Writer | None) -> Iterator[Rung]:

@@ -11,6 +11,7 @@ CACHE = tempfile.mkdtemp(prefix="lora-tune-tests-")
 atexit.register(shutil.rmtree, CACHE, ignore_errors=True)
 os.environ["HF_HOME"] = CACHE
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["LORA_TUNE_CACHE"] = f"{CACHE}/lora_tune"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Test files run side by side, a process each: more threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

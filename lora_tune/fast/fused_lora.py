@@ -130,5 +130,3 @@ def _forward(layer: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
             drop.p if isinstance(drop, nn.Dropout) and layer.training else 0.0,
         )
     return y.view(*x.shape[:-1], -1)
-
-

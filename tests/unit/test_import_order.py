@@ -11,7 +11,7 @@ FLOORS = [
     ["data_config"],
     ["training_fields", "recipe", "publishing", "arguments"],
     ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
-    ["past_recipe", "rows", "texts", "conll", "entities", "linear", "precision"],
+    ["cache", "past_recipe", "rows", "texts", "conll", "entities", "linear", "precision"],
     [
         "sources",
         "data_checks",
