@@ -193,6 +193,12 @@ class Sections:
     def _writing_faults(self, known: set[str]) -> Faults:
         if self.task in known - set(WRITING_TASKS) and self.generation != GenerationConfig():
             yield "generation", f"is for task: {' or '.join(WRITING_TASKS)}, found {self.task}"
+        asks = self.data.messages is not None or "{" in (self.data.prompt or "")
+        if self.generation.metric is not None and self.task == "causal_lm" and not asks:
+            yield (
+                "generation.metric",
+                "needs something to answer: data.prompt with {column}, or data.messages",
+            )
         if self.task == "seq2seq_lm":
             for key in ("prompt", "completion"):
                 if getattr(self.data, key) is None:
