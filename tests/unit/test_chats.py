@@ -31,7 +31,7 @@ def say(*contents, system=None):
 TALK = say("Hi", "Hello, you", "And now?", "Now hello, you")
 
 
-def tokenizer_with(template, family="llama"):
+def tokenizer_with(template, family="plain"):
     tokenizer = make_tokenizer(family)
     tokenizer.chat_template = template
     return tokenizer
