@@ -90,8 +90,9 @@ Made by `make quantization DATA=DATA BASE={Path(base).name}`: for each row, in a
 
 {table}
 
-{test_rows:,} test rows, the same for all; the majority class has {majority:.3f}. Weights are those
-of the base and its head, as loaded. Peak memory is all that the process held, libraries and rows
+{test_rows:,} test rows, the same for all; the majority class has {majority:.3f}. Where no
+interval stands, too few rows were answered differently. Weights are those of the base and its head,
+as loaded. Peak memory is all that the process held, libraries and rows
 included. Seconds are shares of the {seconds:.0f} s that training took in float32, and only
 indicative: other work ran beside. Threads: {environment["threads"]}, {environment["device_name"]}.
 """
