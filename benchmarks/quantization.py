@@ -73,7 +73,7 @@ def main(data: str, base: str) -> None:
         first = runs["float32"]
         rows = [_describe(way, run, first) for way, run in runs.items()]
         majority = first.rung("majority")["metrics"]["accuracy"]
-        environment = first.read("environment")
+        seconds, environment = first.seconds, first.read("environment")
         test_rows = first.read("comparison")["test_rows"]
     headers = ["base", "weights, MB", "peak memory, MB", "seconds", "accuracy", "95% interval"]
     table = tabulate(
@@ -90,9 +90,10 @@ Made by `make quantization DATA=DATA BASE={Path(base).name}`: for each row, in a
 
 {table}
 
-{test_rows:,} test rows, the same for all; the majority class has {majority:.3f}. Weights are those
-of the base and its head, as loaded. Peak memory is all that the process held, libraries and rows
-included. Seconds are shares of the {first.seconds:.0f} s that training took in float32, and only
+{test_rows:,} test rows, the same for all; the majority class has {majority:.3f}. Where no
+interval stands, too few rows were answered differently. Weights are those of the base and its head,
+as loaded. Peak memory is all that the process held, libraries and rows
+included. Seconds are shares of the {seconds:.0f} s that training took in float32, and only
 indicative: other work ran beside. Threads: {environment["threads"]}, {environment["device_name"]}.
 """
     (RESULTS / "quantization.md").write_text(told)
@@ -107,8 +108,10 @@ def _describe(way: str, run: Trained, first: Trained) -> list[str]:
     against = ""
     if run != first:
         (found,) = compare_runs([run.folder, first.folder]).pairs
-        bounds = [f"{100 * bound:+.1f}" for bound in found.pair.interval or ()]
-        against = f"{100 * found.pair.difference:+.1f} ({' to '.join(bounds)})"
+        against = f"{100 * found.pair.difference:+.1f}"
+        if found.pair.interval is not None:
+            bounds = [f"{100 * bound:+.1f}" for bound in found.pair.interval]
+            against += f" ({' to '.join(bounds)})"
     return [
         " ".join(WAYS[way]) or "float32",
         f"{weights / 1e6:.1f}",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from lora_tune.base import CONFIG_FILE, Base
 from lora_tune.errors import ModelError, first_line
-from lora_tune.recipe import ModelConfig
+from lora_tune.recipe import GenerationConfig, ModelConfig
 from lora_tune.tasks import Task
 from lora_tune.tasks.writing_task import WritingTask
 
@@ -82,6 +82,20 @@ def configure(
         for name in present:
             setattr(model_config, name, config.dropout)
     return model_config
+
+
+def check_room(base: Base, config: GenerationConfig, task: Task) -> None:
+    """Refuse to write more than a base has places for.
+
+    Raises:
+        ModelError: so it is.
+    """
+    places = getattr(load_config(base).get_text_config(), "max_position_embeddings", None)
+    if isinstance(task, WritingTask) and places and config.max_new_tokens >= places:
+        raise ModelError(
+            f"generation.max_new_tokens: {config.max_new_tokens} tokens, but "
+            f"{base.name} has places for {places}, the prompt's among them"
+        )
 
 
 def _check_writes(base: Base, config: "PreTrainedConfig", task: WritingTask) -> None:

@@ -17,6 +17,7 @@ from lora_tune.predictor import load_adapter_base, load_adapter_tokenizer
 from lora_tune.recipe import Recipe
 from lora_tune.redaction import redact
 from lora_tune.rows import Split
+from lora_tune.text_metrics import check_references
 from lora_tune.writing import evaluate_test, find_measure_of, find_writer
 
 
@@ -42,6 +43,7 @@ def assess_adapter(
     task = artifact.task
     recipe = read_recipe(artifact, data)
     split, caveats = find_rows(artifact, recipe, data)
+    check_references(recipe.generation.metric, split)
     show(f"{len(split.rows.texts)} rows: {data or recipe.source_as_written}")
     seed_everything(recipe.all_seeds[0])
     model, tokenizer, fresh_head = load_adapter_base(artifact, base)

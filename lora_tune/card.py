@@ -98,7 +98,7 @@ def write_card(
             "",
             "## Loading",
             "",
-            _loading(task, labels, recipe.model, whole),
+            show_loading(task, labels, recipe.model, whole),
             "",
             f"The base, {_code(base.name)}, is {where}. Or, labels and all: "
             f"`lora-tune predict {REPOSITORY} {asking}`, which first checks every file "
@@ -185,8 +185,14 @@ def _metadata(recipe: Recipe, base: Base, comparison: Comparison, *, is_hub: boo
     return str(data.to_yaml())
 
 
-def _loading(task: Task, labels: Sequence[str], model: ModelConfig, whole: Sequence[str]) -> str:
-    """How to load the adapter, its base as while training, by PEFT and transformers alone."""
+def show_loading(
+    task: Task, labels: Sequence[str], model: ModelConfig, whole: Sequence[str]
+) -> str:
+    """Show how the adapter, its base as while training, is loaded by PEFT and transformers alone.
+
+    Args:
+        whole: modules of the base that are not quantised.
+    """
     options = quantization_options(model, skipped=whole) if model.quantization else {}
     told = ", ".join(f"{name}={value!r}" for name, value in options.items())
     return LOADING.format(

@@ -1,6 +1,7 @@
 """Conversations as a tokenizer's chat template writes them, and which words are the assistant's."""
 
 from collections.abc import Sequence
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.errors import DataError, ModelError, RowError, first_line
@@ -109,17 +110,42 @@ def encode_chats(
         texts.append(text)
         replies.append(spans)
     # The template has written what begins a text, so the tokenizer must not do so again.
-    pieces = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     encoded = []
-    for ids, offsets, spans in zip(
-        pieces["input_ids"], pieces["offset_mapping"], replies, strict=True
-    ):
+    for text, spans in zip(texts, replies, strict=True):
+        ids, offsets = _tokenise(text, [start for start, _ in spans], tokenizer)
         learnt = [any(start < end <= after for start, after in spans) for _, end in offsets]
         last = [number for number, (_, end) in zip(ids, offsets, strict=True) if end > spans[-1][0]]
         end = tokenizer.eos_token_id
         closing = [] if end is None or end in last else [end]
         encoded.append((ids + closing, learnt + [True] * len(closing)))
     return encoded
+
+
+def _tokenise(
+    text: str, starts: Sequence[int], tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Tokenise a conversation as the model will see it: what asks for a turn, then the turn.
+
+    Args:
+        starts: of the assistant's turns in the text.
+
+    Returns:
+        Tokens, and the [start, end) of each in the text. No token reaches over a turn's start, as
+        one would that begins with a space which the template asks with.
+    """
+
+    def tokenise(begin: int, end: int) -> tuple[list[int], list[tuple[int, int]]]:
+        pieces = tokenizer(text[begin:end], add_special_tokens=False, return_offsets_mapping=True)
+        places = [(begin + first, begin + after) for first, after in pieces["offset_mapping"]]
+        return pieces["input_ids"], places
+
+    ids, places = tokenise(0, len(text))
+    crossed = [n for n in starts if any(first < n < after for first, after in places)]
+    if not crossed:
+        return ids, places
+    parts = [tokenise(*ends) for ends in pairwise([0, *crossed, len(text)])]
+    tokens, offsets = zip(*parts, strict=True)
+    return list(chain.from_iterable(tokens)), list(chain.from_iterable(offsets))
 
 
 def _find_replies(

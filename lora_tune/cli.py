@@ -64,6 +64,9 @@ def _predict(options: argparse.Namespace) -> None:
     if options.input:
         rows = read_rows(options.input, intake, options.column, options.format)
     else:
+        for cells in options.row or ():
+            if len(dict(cells)) < len(cells):
+                raise DataError("--row: names a column twice; begin another row with another --row")
         rows = make_rows(options.text or [dict(cells) for cells in options.row], intake)
     predictor = load_predictor(artifact, options.base)
     names = predictor.task.cell_names(predictor.labels)

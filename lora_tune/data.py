@@ -23,6 +23,7 @@ from lora_tune.rows import Rows, Split
 from lora_tune.sources import EMBEDDED_PREFIX, Source, open_source, read_file
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
+from lora_tune.tasks.writing_task import WritingTask
 from lora_tune.texts import ROW
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ def _caveats(config: DataConfig, splits: Mapping[str, Split], task: Task) -> Ite
     train = splits["train"].rows
     if task.has_classes:
         yield from check_balance(train.labels, train.names)
-    yield from check_cuts(splits["test"].token_counts, config.max_length, config.truncation_side)
+    side = None if isinstance(task, WritingTask) else config.truncation_side
+    yield from check_cuts(splits["test"].token_counts, config.max_length, side)
     if task.has_classes:
         yield from check_answers(train.texts, train.labels, train.names)
 

@@ -64,13 +64,20 @@ def check_balance(numbers: np.ndarray, labels: Sequence[str]) -> Iterator[str]:
         )
 
 
-def check_cuts(token_counts: np.ndarray, max_length: int, side: str) -> Iterator[str]:
-    """Find test rows that lose text; token_counts (rows,) are before truncation."""
+def check_cuts(token_counts: np.ndarray, max_length: int, side: str | None) -> Iterator[str]:
+    """Find test rows that lose text.
+
+    Args:
+        token_counts: (rows,), before truncation.
+        side: that is cut; None where a task has a way of its own.
+    """
     cut = np.mean(token_counts > max_length)
     if cut >= CUT:
         yield (
-            f"{cut:.0%} of the test texts are longer than {max_length} tokens and cut on the "
-            f"{side}; data.max_length and data.truncation_side govern it."
+            f"{cut:.0%} of the test texts are longer than {max_length} tokens and cut"
+            + (f" on the {side}" if side else "")
+            + "; data.max_length"
+            + (" and data.truncation_side govern it." if side else " governs it.")
         )
 
 

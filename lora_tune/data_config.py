@@ -79,10 +79,14 @@ class DataConfig:
         if self.max_length < 8:
             yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
         for key in ("prompt", "completion", "system"):
+            template = getattr(self, key) or ""
             try:
-                list(Formatter().parse(getattr(self, key) or ""))
+                parts = list(Formatter().parse(template))
             except ValueError as error:
-                yield key, f"found {getattr(self, key)!r}: {error}; a brace itself is written twice"
+                yield key, f"found {template!r}: {error}; a brace itself is written twice"
+                continue
+            if any(name == "" or spec or how for _, name, spec, how in parts):
+                yield key, f"found {template!r}: braces hold a column's name and nothing else"
         if self.prompt is not None and self.completion is None:
             yield "prompt", "goes with data.completion, such as '{answer}'"
         if self.messages is not None and self.completion is not None:

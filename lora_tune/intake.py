@@ -39,12 +39,12 @@ class Intake:
             row = {self.columns[0]: row}
         elif not isinstance(row, Mapping):
             raise DataError(f"found {row!r:.60}, expected text")
-        elif not row.keys() & set(self.columns):
+        elif not row.keys() >= set(self.columns):
             raise DataError(
                 f"found the columns {', '.join(map(str, row))}, expected {', '.join(self.columns)}"
             )
         return self.task.take_row(
-            {name: row.get(name) for name in self.columns}, self.data, self.tokenizer
+            {name: row[name] for name in self.columns}, self.data, self.tokenizer
         )
 
     def take_all(self, rows: Sequence[Row], *, where: str) -> list[Any]:

@@ -201,8 +201,9 @@ def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
     model.requires_grad_(True)
     if last is None:
         return
-    stacks = [module for module in model.base_model.modules() if isinstance(module, ModuleList)]
-    layers = max(reversed(stacks), key=len, default=ModuleList())  # the decoder's, where both are
+    trunk = model.get_decoder() if model.config.is_encoder_decoder else model.base_model
+    stacks = [module for module in trunk.modules() if isinstance(module, ModuleList)]
+    layers = max(stacks, key=len, default=ModuleList())  # outermost first
     if last > len(layers):
         raise ModelError(f"ladder.last_layers: {last}, but the base has {len(layers)} layers")
     first = next(layers[len(layers) - last].parameters())

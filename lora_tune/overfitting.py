@@ -42,9 +42,9 @@ def judge_losses(
     if idle_loss is not None and best["validation_loss"] > (1 - LEAST_FALL) * idle_loss:
         warning = (
             f"Hardly learnt: the lowest validation loss, {best['validation_loss']:.3f} at epoch "
-            f"{best['epoch']:g}, is no better than that of answering all rows alike, "
-            f"{idle_loss:.3f}. What helps: more epochs, a higher training.learning_rate, a smaller "
-            "batch."
+            f"{best['epoch']:g}, is not even {LEAST_FALL:.0%} below that of answering all rows "
+            f"alike, {idle_loss:.3f}. What helps: more epochs, a higher training.learning_rate, a "
+            "smaller batch."
         )
     elif rose and fell:
         advice = "more rows, fewer epochs, a smaller lora.rank, more lora.dropout"

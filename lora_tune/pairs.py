@@ -122,7 +122,7 @@ def describe_pair(
     able = f"can show {measure.tell(smallest)}" if smallest is not None else "can show none"
     able = f"{_rows(pair.rows)} {able}"
     if not pair.first_only + pair.second_only:
-        alike = "have the same rows right" if measure == ACCURACY else "answer alike"
+        alike = "have the same rows right" if measure == ACCURACY else "score alike in every row"
         return f"{first} and {second} {alike}: no difference shown; {able}."
     plus = "+" if pair.difference >= 0 else "-"
     measured = f"{plus}{measure.tell(pair.difference)}, {told_p}"

@@ -26,7 +26,7 @@ def quantization_config(config: ModelConfig, *, skipped: Sequence[str]) -> Any:
     """Make transformers' configuration of a quantised base; None where it is not quantised.
 
     Args:
-        skipped: modules that stay as they are: names, or patterns from the path's beginning on.
+        skipped: paths of the modules that stay as they are.
 
     Raises:
         ModelError: bitsandbytes is not installed.

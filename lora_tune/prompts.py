@@ -3,6 +3,7 @@
 An input is {prompt, completion}, or {messages}: a conversation that a chat template will write.
 """
 
+import json
 from collections.abc import Mapping
 from string import Formatter
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,9 @@ def read_pair(row: Mapping[str, Any], config: DataConfig) -> tuple[Any, str, str
             raise DataError(f"completion: {fault}")
         if not config.is_chat:
             return {"prompt": prompt, "completion": completion}, prompt + completion, completion
+        fault = text_fault(prompt)
+        if fault:
+            raise DataError(f"prompt: {fault}")
         messages = [*user_turn(prompt), {"role": ASSISTANT, "content": completion}]
     messages = until_reply(with_system(messages, fill_template(config.system, row)))
     contents = [message["content"] for message in messages]
@@ -84,7 +88,7 @@ def take_prompt(
         raise DataError("found nothing, expected text")
     if config.messages is not None:
         cell = row[config.messages]
-        messages = read_messages(user_turn(cell) if isinstance(cell, str) else cell)
+        messages = read_messages(_read_cell(cell) if isinstance(cell, str) else cell)
     else:
         prompt = row[config.text] if config.completion is None else _fill_prompt(row, config)
         fault = text_fault(prompt)
@@ -113,3 +117,13 @@ def _fill_prompt(row: Mapping[str, Any], config: DataConfig) -> str:
     """Fill the prompt; where no template names a column, the text goes on from it."""
     own = "" if named_columns(config.prompt, config.system) else str(row[config.text])
     return fill_template(config.prompt, row) + own
+
+
+def _read_cell(cell: str) -> Any:
+    """Read a text in place of a conversation: the user's turn, or a conversation as JSON."""
+    if cell.lstrip().startswith("[{"):
+        try:
+            return json.loads(cell)
+        except ValueError:
+            pass  # what looks like it
+    return user_turn(cell)

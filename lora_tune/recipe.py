@@ -193,6 +193,12 @@ class Sections:
     def _writing_faults(self, known: set[str]) -> Faults:
         if self.task in known - set(WRITING_TASKS) and self.generation != GenerationConfig():
             yield "generation", f"is for task: {' or '.join(WRITING_TASKS)}, found {self.task}"
+        asks = self.data.messages is not None or "{" in (self.data.prompt or "")
+        if self.generation.metric is not None and self.task == "causal_lm" and not asks:
+            yield (
+                "generation.metric",
+                "needs something to answer: data.prompt with {column}, or data.messages",
+            )
         if self.task == "seq2seq_lm":
             for key in ("prompt", "completion"):
                 if getattr(self.data, key) is None:
@@ -213,6 +219,10 @@ class Sections:
         elif model.is_rounded and (lora.changes_base or start == "orthogonal"):
             more = ", or use loftq" if bits else ""
             yield "lora.init_lora_weights", f"{start} needs a base in full precision; {mend}{more}"
+        mixed = next((key for key in ("bf16", "fp16") if self.training.get(key)), None)
+        if mixed and bits == "8bit":
+            # Under autocast 8-bit layers round otherwise, and go on doing so afterwards.
+            yield f"training.{mixed}", "changes what 8-bit layers compute; set model.dtype=bfloat16"
         if lora.use_dora and bits == "8bit":
             # PEFT reads the weights for their lengths, and loses the scales of 8-bit ones by it.
             yield "lora.use_dora", "cannot read 8-bit weights; set model.quantization=4bit or null"

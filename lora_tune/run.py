@@ -12,6 +12,7 @@ from lora_tune.adapter import (
     describe_adapter,
     save_adapter,
 )
+from lora_tune.architecture import check_room
 from lora_tune.base import find_base
 from lora_tune.batching import make_collator
 from lora_tune.card import write_card
@@ -97,12 +98,12 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         arguments = make_arguments(training, task=task, checkpoints=draft.checkpoints)
         base = find_base(recipe.model)
         targets = find_targets(base, recipe.model, recipe.lora, task)
+        check_room(base, recipe.generation, task)
         tokenizer = load_tokenizer(base, recipe.model, recipe.data)
         data = load_data(recipe.data, task, tokenizer)
         show(data_table(data, recipe.source_as_written))
         check_rows(recipe.lora, len(data.train.encoded))
-        expected = data.test.rows.label_texts
-        check_references(recipe.generation.metric, expected, where="data.test")
+        check_references(recipe.generation.metric, data.test)
         examples = Intake(task, recipe.data, tokenizer).take_all(recipe.examples, where="examples")
         inputs = Inputs(recipe, task, base, targets, tokenizer, data, draft.checkpoints)
         others = train_costly_rungs(inputs, show=show)

@@ -192,6 +192,11 @@ def prediction_table(
     Args:
         names: of an answer's cells.
     """
+    if list(names) == ["completion"]:  # in full, after what it answers
+        pairs = [
+            [_shorten(r.text or r.fault or ""), "" if a is None else a.label] for r, a in answers
+        ]
+        return _table(pairs, ["text", names[0]])
     shares = [name for name in names[1:] if name.startswith("p_")]
     rows = [
         [answer.label, *(_cell(answer.cells()[name]) for name in shares), _shorten(row.text)]

@@ -124,7 +124,8 @@ def _saved_faults(
     for name in lora.modules_to_save or []:
         if not any(ends_with(path, name) for path in saved):
             near = did_you_mean(name, sorted({_leaf(path) for path in trunk}))
-            yield f"{key}: {name!r} matches no module of the base but its head{near}"
+            below = "of the base below its head or last layer"
+            yield f"{key}: {name!r} matches no module {below}{near}"
     for path in saved:
         module = trunk[path]
         around = [other for other in saved if other != path and is_within(path, other)]

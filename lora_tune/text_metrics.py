@@ -9,6 +9,7 @@ import numpy as np
 from lora_tune.errors import DataError
 from lora_tune.metrics import MEASURES, Measure, mean_of
 from lora_tune.recipe import TextMetric
+from lora_tune.rows import Split
 
 TEXT_METRICS: tuple[str, ...] = get_args(TextMetric)
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -63,15 +64,16 @@ def count_texts(texts: Sequence[str], references: Sequence[str]) -> dict[str, np
     return {name: np.array(rows, dtype=float) for name, rows in counts.items()}
 
 
-def check_references(metric: str | None, references: Sequence[str], *, where: str) -> None:
+def check_references(metric: str | None, split: Split) -> None:
     """Refuse ROUGE for texts that it does not read.
 
     Raises:
         DataError: most of the references hold no Latin letter and no digit.
     """
+    references = split.rows.label_texts
     unread = sum(not re.search("[a-z0-9]", text.lower()) for text in references)
     if metric in ROUGE and 2 * unread > len(references):
         raise DataError(
             f"generation.metric: {metric} reads Latin letters and digits alone, and {unread} of "
-            f"{len(references)} completions of {where} hold none; use bleu or exact_match"
+            f"{len(references)} completions of {split.rows.name} hold none; use bleu or exact_match"
         )

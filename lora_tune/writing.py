@@ -35,6 +35,9 @@ class Writer:
     def write(self, model: "Module", inputs: Sequence[Any], *, title: str = "") -> list[str]:
         """Write after each prompt what is likeliest, or what a beam search finds.
 
+        What else the base's own generation_config.json asks for, such as a penalty for what is
+        repeated, holds too.
+
         Args:
             inputs: of the task.
             title: of a progress bar; empty for none.
@@ -81,12 +84,12 @@ class Writer:
         return written
 
     def _room(self, model: "Module") -> int:
-        """How many tokens a prompt may have."""
-        if self.task.is_encoder_decoder:
-            return int(self.tokenizer.model_max_length)
-        config = model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", None) or self.tokenizer.model_max_length
-        return max(1, limit - self.config.max_new_tokens)
+        """How many tokens a prompt may have: as many as in training, and what is written fits."""
+        longest = int(self.tokenizer.model_max_length)
+        places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if self.task.is_encoder_decoder or places is None:
+            return longest
+        return min(longest, places - self.config.max_new_tokens)
 
     def _ends(self, model: "Module") -> list[int]:
         """The tokens that end a text: the tokenizer's, and those that the base itself stops at."""

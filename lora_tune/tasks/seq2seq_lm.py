@@ -95,8 +95,18 @@ class SequenceToSequence(WritingTask):
         return ids
 
     def answer_without_model(self, train: Split, test: Split) -> Mapping[str, Rival]:
-        """Repeat the beginning of each prompt, as many words as a completion has in train."""
-        words = [len(given["completion"].split()) for given in train.rows.inputs]
-        kept = round(float(np.median(words)))
-        texts = [" ".join(given["prompt"].split()[:kept]) for given in test.rows.inputs]
-        return {LEAD: Rival([], 0, f"the first {kept} words of each prompt", texts)}
+        """Repeat the beginning of each prompt, as many words as a completion has in train.
+
+        Words that all prompts begin with, such as the recipe's template, are left out.
+        """
+        prompts = [given["prompt"].split() for given in train.rows.inputs]
+        columns = list(zip(*prompts, strict=False))  # the first words of all, the second, ...
+        shared = next((n for n, words in enumerate(columns) if len(set(words)) > 1), 0)
+        lengths = [len(given["completion"].split()) for given in train.rows.inputs]
+        kept = round(float(np.median(lengths)))
+        texts = [
+            " ".join(given["prompt"].split()[shared : shared + kept]) for given in test.rows.inputs
+        ]
+        return {
+            LEAD: Rival([], 0, f"{kept} words of each prompt, from word {shared + 1} on", texts)
+        }

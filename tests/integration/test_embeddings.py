@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from lora_tune.adapter import adapter_tensors, count_parameters, merge_adapter
-from lora_tune.card import LOADING
+from lora_tune.card import REPOSITORY, show_loading
 from lora_tune.counting import count_recipe
 from lora_tune.lora import LoraConfig
 from lora_tune.predictor import load_adapter
@@ -69,9 +69,7 @@ def alone(trained):
     """What each adapter answers to TEXT, loaded as its card says, by PEFT alone."""
     codes = {}
     for name, parts in trained.items():
-        code = LOADING.format(
-            model_class="AutoPeftModelForCausalLM", labels="", named="", repository=parts.folder
-        )
+        code = show_loading(LM, [], parts.config, []).replace(REPOSITORY, str(parts.folder))
         codes[name] = code.split("```python\n")[1].split("```")[0]
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SCRIPT, TEXT],

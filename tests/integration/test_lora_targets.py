@@ -96,7 +96,7 @@ REFUSED = [
     ("bert-base-cased", {"exclude_modules": ".*"}, "lora.target_modules: nothing is left of it by "
      "exclude_modules, layers_to_transform and modules_to_save"),
     ("bert-base-cased", {"modules_to_save": ["LayerNrom"]}, "lora.modules_to_save: 'LayerNrom' "
-     "matches no module of the base but its head; did you mean LayerNorm?"),
+     "matches no module of the base below its head or last layer; did you mean LayerNorm?"),
     ("bert-base-cased", {"target_modules": ["word_embeddings"], "init_lora_weights": "pissa"},
      "lora.init_lora_weights: pissa is for linear layers, found bert.embeddings.word_embeddings, a "
      "Embedding"),

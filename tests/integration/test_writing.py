@@ -127,7 +127,7 @@ def test_what_it_writes_decides(run):
     assert compared["adapted"]["exact_match"] == pytest.approx(sum(right) / len(right))
     assert compared["adapted"]["exact_match"] >= 0.5
     assert [score["rung"] for score in compared["rungs"]] == ["lead", "base", "lora"]
-    assert rows[0]["rungs"]["lead"] == "Is"  # answers have one word
+    assert rows[3]["rungs"]["lead"] == "3"  # answers have one word, and all questions begin with Is
     assert "LoRA is better than the beginning of the prompt by" in compared["headline"]
     assert "beginning of the prompt" in (run / "report.html").read_text()
 
@@ -167,6 +167,12 @@ def test_evaluate_and_compare_decide_alike(run, recipe, tmp_path, capsys):
     ("changes", "line"),
     [
         (["generation.metric=rouge"], "generation.metric"),
+        (["generation.max_new_tokens=2000"], "generation.max_new_tokens: 2000 tokens, but "),
+        (
+            ["task=causal_lm", "data.prompt=null", "data.completion=null", "data.text=question"],
+            "generation.metric needs something to answer: data.prompt with {column}",
+        ),
+        (["data.prompt='{question!r}'"], "braces hold a column's name and nothing else"),
         (["generation.num_beams=0"], "generation.num_beams must be >= 1, got 0"),
         (["data.prompt=null"], "data.prompt is needed by task: seq2seq_lm, such as '{column}'"),
         (

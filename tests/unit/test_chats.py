@@ -31,7 +31,7 @@ def say(*contents, system=None):
 TALK = say("Hi", "Hello, you", "And now?", "Now hello, you")
 
 
-def tokenizer_with(template, family="llama"):
+def tokenizer_with(template, family="plain"):
     tokenizer = make_tokenizer(family)
     tokenizer.chat_template = template
     return tokenizer
@@ -63,6 +63,24 @@ def test_the_assistants_turns_and_their_ends_are_learnt(template, learnt):
         assert ids[: len(before + after)] == before + after
         assert own[len(before) : len(before + after)] == [True] * len(after)
         assert not own[len(before) - 1]
+
+
+def test_no_token_reaches_from_the_question_into_the_answer():
+    """As it would where a template asks with a space, and a word's token begins with one."""
+    template = (
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
+    tokenizer = tokenizer_with(template, "llama-2")
+    talk = say("Was it good?", "The film was.", "And you?", "The film is.")
+    whole = tokenizer(f"user: {talk[0]['content']}\nassistant: The film", add_special_tokens=False)
+    assert "▁The" in whole.tokens(), "else there is nothing to reach"
+    ((ids, own),) = encode_chats([talk], tokenizer)
+    asked = tokenizer(render_question(talk[:1], tokenizer), add_special_tokens=False)["input_ids"]
+    assert ids[: len(asked)] == asked
+    assert not any(own[: len(asked)])
+    learnt = tokenizer.decode([n for n, is_own in zip(ids, own, strict=True) if is_own])
+    assert learnt.split() == ["The", "film", "was.", "The", "film", "is.", "</s>"]
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])

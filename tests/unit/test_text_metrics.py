@@ -6,6 +6,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu import corpus_bleu
 
 from lora_tune.errors import DataError
+from lora_tune.rows import Rows, Split
 from lora_tune.text_metrics import TEXT_MEASURES, TEXT_METRICS, check_references, count_texts
 
 TEXTS = [
@@ -63,7 +64,9 @@ def test_sums_over_drawn_rows_are_the_librarys_figures_of_those_rows():
 
 def test_rouge_is_refused_where_it_reads_nothing():
     texts = ["Это хороший фильм.", "Плохо.", "OK"]
-    with pytest.raises(DataError, match=r"2 of 3 completions of data\.test hold none"):
-        check_references("rougeL", texts, where="data.test")
-    check_references("bleu", texts, where="data.test")
-    check_references(None, texts, where="data.test")
+    rows = Rows("test", "", [0, 1, 2], texts, texts, np.zeros(3), texts, [])
+    split = Split(rows, encoded=None, token_counts=np.ones(3))
+    with pytest.raises(DataError, match=r"2 of 3 completions of test hold none"):
+        check_references("rougeL", split)
+    check_references("bleu", split)
+    check_references(None, split)
