@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,16 @@ from lora_tune.data import Data
 from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
+from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
 from lora_tune.tasks.task import IGNORED
-from lora_tune.training_fields import EARLY_STOPPING_FIELDS, RENAMED_FIELDS, training_fields
+from lora_tune.training_fields import (
+    EARLY_STOPPING_FIELDS,
+    OWN_FIELDS,
+    RENAMED_FIELDS,
+    training_fields,
+)
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -47,7 +54,7 @@ def make_arguments(training: dict[str, Any], *, task: Task, checkpoints: Path) -
     Raises:
         RecipeError: TrainingArguments refuses a value or a combination, or a tracker is not there.
     """
-    fields = {key: value for key, value in training.items() if key not in EARLY_STOPPING_FIELDS}
+    fields = {key: value for key, value in training.items() if key not in OWN_FIELDS}
     for old, new in RENAMED_FIELDS.items():
         if old in fields and new in training_fields():
             fields[new] = fields.pop(old)
@@ -102,6 +109,7 @@ def train_adapter(
     """
     trainer = AdapterTrainer(model, arguments, data=data, task=task, collate=collate, show=show)
     trainer.lora_plus_ratio = lora_plus_ratio
+    trainer.is_fused = training["fused_lora"]
     if training["early_stopping_patience"] is not None:
         trainer.add_callback(
             EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
@@ -124,6 +132,7 @@ class AdapterTrainer(Trainer):
 
     control: TrainerControl
     lora_plus_ratio: float | None = None
+    is_fused: bool = True
 
     def __init__(
         self,
@@ -164,6 +173,11 @@ class AdapterTrainer(Trainer):
             smoothing=self.args.label_smoothing_factor,
             weights=None if self.weights is None else self.weights.to(outputs.logits.device),
         )
+
+    def training_step(self, model: Any, *arguments: Any, **named: Any) -> Any:
+        """Run one micro-batch there and back; called by Trainer."""
+        with fused_lora(model) if self.is_fused else nullcontext():
+            return super().training_step(model, *arguments, **named)
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
         """Make the optimizer, with a learning rate of its own for each B; called by Trainer.

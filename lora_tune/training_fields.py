@@ -15,6 +15,9 @@ EARLY_STOPPING_FIELDS = {
     "early_stopping_threshold": "float",
 }
 
+# All keys of `training:` that TrainingArguments does not have.
+OWN_FIELDS = EARLY_STOPPING_FIELDS | {"fused_lora": "bool"}
+
 # Names that transformers 5.23 warns of, where it knows the new ones.
 RENAMED_FIELDS = {
     "gradient_checkpointing": "activation_checkpointing",
@@ -62,4 +65,4 @@ def training_fields() -> dict[str, str]:
         for statement in body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
     }
-    return fields | EARLY_STOPPING_FIELDS
+    return fields | OWN_FIELDS

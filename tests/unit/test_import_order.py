@@ -40,7 +40,7 @@ FLOORS = [
     ["architecture"],
     ["data", "batching", "model", "verification"],
     ["targets", "artifact", "evaluation", "intake"],
-    ["adapter", "writing"],
+    ["adapter", "writing", "fast", "fast.fused_lora"],
     ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],
     ["comparison", "prediction", "reload", "trials"],
@@ -55,7 +55,8 @@ FLOORS = [
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {
     "omegaconf": ["recipe_file"],
-    "peft": ["adapter", "combining", "starts"],  # one adapter, several, and how one begins
+    # One adapter, several, how one begins, and how one is trained fast.
+    "peft": ["adapter", "combining", "starts", "fast.fused_lora"],
     "bitsandbytes": ["precision"],
     "matplotlib": ["drawing"],
     "jinja2": ["chats", "report"],
