@@ -125,6 +125,14 @@ def test_eva_begins_with_the_directions_of_the_rows(wide):
     assert shared.min() > 0.9
 
 
+def test_eva_begins_in_every_linear_layer(wide):
+    """A pooler is given the first token's states, a view that PEFT cannot hash."""
+    parts = Parts(wide[1], LoraConfig(rank=4, init_lora_weights="eva"))
+    for _, layer in adapted_layers(parts.attach()):
+        begun = layer.lora_A["default"].weight
+        assert torch.allclose(begun @ begun.T, torch.eye(4), atol=1e-4)
+
+
 def test_eva_reads_training_rows_alone(run_tiny, rows, tmp_path):
     """Other test rows change not one bit of the adapter; other training rows do."""
     lora = {"init_lora_weights": "eva", "rank": 4}
