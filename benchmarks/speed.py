@@ -1,0 +1,105 @@
+"""Training speed of lora_tune beside what one would write otherwise: `make bench`.
+
+Every contestant trains on the same rows in a fresh process; rounds interleave, so that a slow
+moment hits all. Writes results/speed.json, .md and .svg.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from kept_output import RESULTS
+from speed_contestant import BATCH, CONTESTANTS, WARM_UP
+from tabulate import tabulate
+
+from lora_tune.drawing import draw_picture
+from lora_tune.environment import describe_environment
+
+HERE = Path(__file__).parent
+ROWS, MAX_LENGTH, ROUNDS = 96, 512, 5
+
+
+def main(data: str) -> None:
+    """Run, compare, write."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
+    for number in range(ROUNDS):
+        for name, done in runs.items():
+            done.append(_run(name, data))
+            rate = done[-1]["tokens_per_second"]
+            print(f"round {number + 1} of {ROUNDS}: {name}: {rate:,.0f} tokens/s", flush=True)
+    environment = describe_environment("cpu")
+    kept = {"rows": ROWS, "max_length": MAX_LENGTH, "batch": BATCH, "runs": runs}
+    kept |= {"environment": {k: environment[k] for k in ("device_name", "threads", "versions")}}
+    (RESULTS / "speed.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (RESULTS / "speed.md").write_text(_table(runs, environment))
+    (RESULTS / "speed.svg").write_text(_picture(runs))
+
+
+def _run(name: str, data: str) -> dict[str, Any]:
+    command = [sys.executable, str(HERE / "speed_contestant.py"), name, data]
+    done = subprocess.run(
+        [*command, str(ROWS), str(MAX_LENGTH)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{name}: {done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def _table(runs: dict[str, list[dict[str, Any]]], environment: dict[str, Any]) -> str:
+    rows = []
+    for name, done in runs.items():
+        rates = [run["tokens_per_second"] for run in done]
+        # Of one round each: what the machine was like then hits both.
+        ratios = [
+            run["tokens_per_second"] / first["tokens_per_second"]
+            for run, first in zip(done, runs["tutorial"], strict=True)
+        ]
+        steps = np.concatenate([run["step_seconds"] for run in done])
+        rows.append(
+            [
+                name,
+                f"{median(rates):,.0f}",
+                f"{min(rates):,.0f} to {max(rates):,.0f}",
+                f"{median(ratios):.2f}",
+                f"{median(run['padding'] for run in done):.1%}",
+                f"{np.quantile(steps, 0.5):.3f}",
+                f"{np.quantile(steps, 0.9):.3f}",
+                f"{median(run['peak_memory_bytes'] for run in done) / 1e6:,.0f}",
+                f"{median(run['cold_seconds'] for run in done):.1f}",
+            ]
+        )
+    headers = ["", "tokens/s", "range", "of tutorial", "padding", "step p50, s", "p90, s"]
+    table = tabulate(
+        rows, [*headers, "memory, MB", "cold, s"], tablefmt="github", disable_numparse=True
+    )
+    return (
+        "Made by `make bench DATA=DATA`: MiniLM with LoRA of rank 4 on `query`, "
+        f"{ROWS} IMDb reviews of at most {MAX_LENGTH} tokens, {BATCH} to a step, one epoch. Tokens "
+        f"without padding; medians of {ROUNDS} interleaved rounds, the first {WARM_UP} steps of "
+        f"each left out.\n{environment['device_name']}, {environment['threads']} threads.\n\n"
+        f"{table}\n"
+    )
+
+
+def _picture(runs: dict[str, list[dict[str, Any]]]) -> str:
+    names = list(runs)
+    rates = {name: [run["tokens_per_second"] for run in runs[name]] for name in names}
+
+    def draw(axes: Any) -> None:
+        for place, name in enumerate(reversed(names)):
+            axes.barh(place, median(rates[name]), color="C0", alpha=0.6)
+            axes.plot(rates[name], [place] * ROUNDS, ".", color="C1")
+        axes.set_yticks(range(len(names)), list(reversed(names)))
+        axes.set_xlabel("training tokens a second, padding left out")
+
+    told = "; ".join(f"{name} {median(rates[name]):,.0f}" for name in names)
+    return draw_picture(draw, f"Training tokens a second: {told}.")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
