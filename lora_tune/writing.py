@@ -84,12 +84,11 @@ class Writer:
         return written
 
     def _room(self, model: "Module") -> int:
-        """How many tokens a prompt may have: as many as in training, and what is written fits."""
-        longest = int(self.tokenizer.model_max_length)
+        """How many tokens a prompt may have; a decoder writes in the places that it leaves."""
         places = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         if self.task.is_encoder_decoder or places is None:
-            return longest
-        return min(longest, places - self.config.max_new_tokens)
+            return int(self.tokenizer.model_max_length)
+        return int(places) - self.config.max_new_tokens
 
     def _ends(self, model: "Module") -> list[int]:
         """The tokens that end a text: the tokenizer's, and those that the base itself stops at."""

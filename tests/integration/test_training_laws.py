@@ -185,7 +185,7 @@ def test_examples_of_two_columns(run_tiny, rows, tmp_path):
         (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
     data = f"data.source={tmp_path}"
     wrong = "examples=[{text: A fine film.}, {claim: It is dull.}]"
-    with pytest.raises(DataError, match=r"examples, row 0 .*: column 'claim': found nothing"):
+    with pytest.raises(DataError, match=r"examples, row 0 .*: found the columns text, expected"):
         run_tiny(overrides=[data, "data.text_pair=claim", wrong])
     right = "examples=[{text: A fine film., claim: It is dull.}]"
     run = run_tiny(overrides=[data, "data.text_pair=claim", right, "training.num_train_epochs=1"])
