@@ -29,7 +29,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_only_model": True,
     "train_sampling_strategy": "group_by_length",  # rows of like length pad each other little
     "logging_nan_inf_filter": False,  # a NaN loss must be seen, not hidden
-    "fused_lora": True,  # adapters' products added in one pass; false: by PEFT's own layers
+    "fast": True,  # LoRA layers and attention of lora_tune/fast; false: those of PEFT and torch
     "early_stopping_patience": None,  # evaluations without improvement; null: no early stopping
     "early_stopping_threshold": 0.0,
     "report_to": "none",

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from lora_tune.data import Data
 from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
+from lora_tune.fast.cpu_attention import product_attention
 from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
@@ -109,7 +109,7 @@ def train_adapter(
     """
     trainer = AdapterTrainer(model, arguments, data=data, task=task, collate=collate, show=show)
     trainer.lora_plus_ratio = lora_plus_ratio
-    trainer.is_fused = training["fused_lora"]
+    trainer.is_fast = training["fast"]
     if training["early_stopping_patience"] is not None:
         trainer.add_callback(
             EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
@@ -132,7 +132,7 @@ class AdapterTrainer(Trainer):
 
     control: TrainerControl
     lora_plus_ratio: float | None = None
-    is_fused: bool = True
+    is_fast: bool = True
 
     def __init__(
         self,
@@ -176,7 +176,9 @@ class AdapterTrainer(Trainer):
 
     def training_step(self, model: Any, *arguments: Any, **named: Any) -> Any:
         """Run one micro-batch there and back; called by Trainer."""
-        with fused_lora(model) if self.is_fused else nullcontext():
+        if not self.is_fast:
+            return super().training_step(model, *arguments, **named)
+        with fused_lora(model), product_attention():
             return super().training_step(model, *arguments, **named)
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:

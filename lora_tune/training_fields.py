@@ -16,7 +16,7 @@ EARLY_STOPPING_FIELDS = {
 }
 
 # All keys of `training:` that TrainingArguments does not have.
-OWN_FIELDS = EARLY_STOPPING_FIELDS | {"fused_lora": "bool"}
+OWN_FIELDS = EARLY_STOPPING_FIELDS | {"fast": "bool"}
 
 # Names that transformers 5.23 warns of, where it knows the new ones.
 RENAMED_FIELDS = {

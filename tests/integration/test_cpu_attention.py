@@ -1,0 +1,72 @@
+"""Attention by products is attention: torch's own figures, forth and back."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from lora_tune.fast.cpu_attention import ProductAttention, product_attention
+from lora_tune.recipe import LoraConfig
+from tests.parts import Parts
+from tests.tiny import make_base, reviews
+
+
+def draw(*shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+MASKS = {
+    "all": None,
+    "causal": torch.ones(5, 5, dtype=torch.bool).tril(),
+    "padded": torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]], dtype=torch.bool)[:, None, None],
+    "added": torch.linspace(-1, 1, 25, dtype=torch.float64).view(5, 5),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_it_is_torchs_attention_and_its_gradient(mask):
+    q, k, v = (draw(2, 3, 5, 4, seed=seed) for seed in range(3))
+    found = ProductAttention.apply(q, k, v, MASKS[mask], 0.3)
+    expected = functional.scaled_dot_product_attention(q, k, v, attn_mask=MASKS[mask], scale=0.3)
+    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, MASKS[mask], 0.3))
+
+
+@pytest.mark.parametrize("name", ["bert-base-cased", "gpt2", "distilbert-base-uncased"])
+def test_a_model_in_bfloat16_gets_as_near_to_full_precision(name, tmp_path):
+    made = Parts(make_base(tmp_path, name), LoraConfig(rank=4), dropout=0.0)
+    made.attach()
+    made.train_a_little()
+    inputs = made.tokenizer(reviews()[0][:6], padding=True, truncation=True, return_tensors="pt")
+    calls = []
+
+    def gradient(*, half, ours):
+        apply = ProductAttention.apply
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ProductAttention, "apply", lambda *a: calls.append(1) or apply(*a))
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                if ours:
+                    with product_attention():
+                        logits = made.adapted(**inputs).logits
+                else:
+                    logits = made.adapted(**inputs).logits
+        functional.cross_entropy(logits.float(), torch.arange(6) % 3).backward()
+        found = torch.cat([p.grad.ravel() for p in made.adapted.parameters() if p.grad is not None])
+        made.adapted.zero_grad()
+        return found
+
+    exact = gradient(half=False, ours=True)
+    assert not calls, "full precision is torch's"
+    near = (gradient(half=True, ours=False) - exact).norm()
+    own = (gradient(half=True, ours=True) - exact).norm()
+    assert len(calls) == 2, "every layer"
+    assert own <= 1.5 * near + 1e-4 * exact.norm()
+    assert near < 0.2 * exact.norm()
+
+
+def test_what_needs_no_way_back_is_torchs(tmp_path, monkeypatch):
+    made = Parts(make_base(tmp_path, "bert-base-cased"), LoraConfig(rank=4), dropout=0.0)
+    made.attach()
+    monkeypatch.setattr(ProductAttention, "apply", None)
+    with torch.autocast("cpu", torch.bfloat16), product_attention():
+        made.logits(made.adapted)
