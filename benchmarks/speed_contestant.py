@@ -20,7 +20,7 @@ BATCH = 4
 SEED = 42
 # Of the tutorial, for every contestant that has an adapter.
 LORA = ["lora.rank=4", "lora.alpha=32", "lora.dropout=0.01", "lora.target_modules=[query]"]
-NO_EVALUATION = ["eval_strategy=no", "save_strategy=no", "load_best_model_at_end=false"]
+NO_EVALUATION = ["eval_strategy='no'", "save_strategy='no'", "load_best_model_at_end=false"]
 
 
 @dataclass
@@ -106,9 +106,7 @@ def _prepare(data: str, rows: int, max_length: int, changes: list[str], folder: 
             f"data.source={data}",
             f"data.train.samples={rows}",
             "data.test.samples=50",
-            "data.validation.fraction=null",
-            "data.validation.file=test.parquet",
-            "data.validation.samples=60",
+            "data.validation.fraction=0.05",
             f"data.max_length={max_length}",
             *LORA,
             *training,
