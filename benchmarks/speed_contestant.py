@@ -125,7 +125,7 @@ def _prepare(data: str, rows: int, max_length: int, changes: list[str], folder: 
     return inputs, make_arguments(recipe.training, task=task, checkpoints=folder)
 
 
-def train_by_trainer(inputs: Any, watch: Watch, *, adapter: bool, **switches: Any) -> Any:
+def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
     """Train as the tutorials do: Trainer, PEFT around the model, the model's own loss."""
     import transformers
     from peft import LoraConfig, get_peft_model
@@ -135,16 +135,15 @@ def train_by_trainer(inputs: Any, watch: Watch, *, adapter: bool, **switches: An
         inputs.base.folder, num_labels=2
     )
     model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
-    if adapter:
-        config = LoraConfig(
-            task_type="SEQ_CLS", r=4, lora_alpha=32, lora_dropout=0.01, target_modules=["query"]
-        )
-        model = get_peft_model(model, config)
+    config = LoraConfig(
+        task_type="SEQ_CLS", r=4, lora_alpha=32, lora_dropout=0.01, target_modules=["query"]
+    )
+    model = get_peft_model(model, config)
     trainer = transformers.Trainer(
         model=model,
         args=transformers.TrainingArguments(
             output_dir=str(inputs.checkpoints),
-            learning_rate=1e-3 if adapter else 5e-5,
+            learning_rate=1e-3,
             per_device_train_batch_size=BATCH,
             num_train_epochs=1,
             weight_decay=0.01,
@@ -237,12 +236,9 @@ FULL = [*HALF, "training.learning_rate=5e-5"]
 # What differs from the recipe, for those that run in lora_tune.
 OURS: dict[str, list[str]] = {"ours": HALF, "full, tuned as ours": FULL, "ceiling": HALF}
 CONTESTANTS: dict[str, Callable[..., Any]] = {
-    "tutorial": lambda i, _, w: train_by_trainer(i, w, adapter=True),
-    "tuned Trainer": lambda i, _, w: train_by_trainer(i, w, adapter=True, **TUNED),
+    "tutorial": lambda i, _, w: train_by_trainer(i, w),
+    "tuned Trainer": lambda i, _, w: train_by_trainer(i, w, **TUNED),
     "ours": train_ours,
-    "full fine-tuning, tuned Trainer": lambda i, _, w: train_by_trainer(
-        i, w, adapter=False, **TUNED
-    ),
     "full, tuned as ours": lambda i, a, w: train_ours(i, a, w, adapter=False),
     "ceiling": pass_through,
 }

@@ -99,12 +99,17 @@ def fused_lora(model: nn.Module) -> Iterator[int]:
 
 
 def _can_fuse(module: nn.Module) -> bool:
-    """Whether a layer is plain LoRA on a frozen linear layer, and does nothing more."""
+    """Whether a layer is plain LoRA on a frozen linear layer, and does nothing more.
+
+    What shards or offloads weights does so in hooks on the base layer, which a fused layer passes.
+    """
     if type(module) is not LoraLinear or module.merged or module.disable_adapters:
         return False
     base = module.base_layer
     return (
         type(base) in (nn.Linear, Conv1D)
+        and type(base.weight) is nn.Parameter
+        and not (base._forward_pre_hooks or base._forward_hooks or hasattr(base, "_hf_hook"))
         and list(module.lora_A) == module.active_adapters == [ADAPTER]
         and not module.lora_variant
         and module.lora_B[ADAPTER].bias is None
