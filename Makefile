@@ -10,7 +10,7 @@ BASE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results curve intervals browser olah parity quantization readme
+.PHONY: setup train test check params results curve intervals browser olah parity quantization bench readme
 
 setup: .venv/ready
 
@@ -67,6 +67,10 @@ parity: .venv/ready
 # make quantization DATA=FOLDER BASE=FOLDER: a GPT-2 on tweets in float32, bfloat16, 8 and 4 bits
 quantization: .venv/ready
 	$(BIN)/python benchmarks/quantization.py "$(DATA)" "$(BASE)"
+
+# make bench DATA=FOLDER: training speed beside plain Trainer and PEFT, on IMDb reviews
+bench: .venv/ready
+	$(BIN)/python benchmarks/speed.py $(DATA)
 
 readme: .venv/ready
 	$(BIN)/python benchmarks/readme.py
