@@ -56,10 +56,11 @@ def recall(kind: str, key: Mapping[str, str], make: Callable[[], Arrays]) -> Arr
 
 
 def hash_model(model: "Module") -> str:
-    """Hash a model's tensors and its configuration (SHA-256)."""
+    """Hash a model's tensors, its configuration and how it writes (SHA-256)."""
     import torch
 
-    digest = hashlib.sha256(repr(getattr(model, "config", None)).encode())
+    told = [repr(getattr(model, name, None)) for name in ("config", "generation_config")]
+    digest = hashlib.sha256("\n".join(told).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())

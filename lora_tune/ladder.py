@@ -60,8 +60,9 @@ def cheap_rungs(
     if task.linear is None:
         base = _evaluate_base(model, data, task, collate=collate, writer=writer)
         return [*_answer_without_model(data, task, writer), Rung("base", base, 0, 0.0)]
+    weights = hash_model(model)
     found = {
-        name: _recall_features(model, split, collate=collate, title=f"base, {name}")
+        name: _recall_features(model, weights, split, collate=collate, title=f"base, {name}")
         for name, split in data.splits.items()
     }
     answers = list(found["test"].logits[:, None])
@@ -84,7 +85,12 @@ class _Features:
 
 
 def _recall_features(
-    model: "PreTrainedModel", split: Split, *, collate: Callable[..., Any], title: str
+    model: "PreTrainedModel",
+    weights: str,
+    split: Split,
+    *,
+    collate: Callable[..., Any],
+    title: str,
 ) -> _Features:
     columns = split.encoded[:]
 
@@ -94,7 +100,7 @@ def _recall_features(
         seconds = np.array(time.perf_counter() - start)
         return {"logits": logits, "seconds": seconds} | pooled
 
-    arrays = recall("features", {"model": hash_model(model), "rows": hash_rows(columns)}, make)
+    arrays = recall("features", {"model": weights, "rows": hash_rows(columns)}, make)
     logits, seconds = arrays.pop("logits"), float(arrays.pop("seconds"))
     return _Features(logits, arrays, seconds)
 

@@ -132,7 +132,7 @@ class AdapterTrainer(Trainer):
 
     control: TrainerControl
     lora_plus_ratio: float | None = None
-    is_fast: bool = True
+    is_fast: bool  # whether layers of lora_tune/fast stand in while it trains
 
     def __init__(
         self,

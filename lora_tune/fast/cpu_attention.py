@@ -1,8 +1,8 @@
 """Attention in bfloat16 on a CPU, its way back by plain matrix products.
 
-torch 2.13's own flash attention goes forward fast there, but back in two to eight times as long as
-these products take (`make bench` compares whole steps). What is kept for the way back is the
-probabilities, (rows, heads, tokens, tokens) in bfloat16.
+torch 2.13's own flash attention goes forward fast there, but back more slowly than these products;
+`make bench` measures whole steps. What is kept for the way back is the probabilities, (rows, heads,
+tokens, tokens) in bfloat16.
 """
 
 from collections.abc import Iterator
