@@ -1,8 +1,9 @@
-"""Attention in bfloat16 on a CPU, its way back by plain matrix products.
+"""Attention in bfloat16 on a CPU by plain matrix products, a few heads at a time.
 
 torch 2.13's own flash attention goes forward fast there, but back more slowly than these products;
-`make bench` measures whole steps. What is kept for the way back is the probabilities, (rows, heads,
-tokens, tokens) in bfloat16.
+`make bench` measures whole steps. A few heads' scores stay in the processor's cache from one
+product to the next. What is kept for the way back is the probabilities, (rows, heads, tokens,
+tokens) in bfloat16.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 OWN = "sdpa"  # the name under which models ask for torch's attention
+AT_ONCE = 1 << 22  # scores; 8 MB in bfloat16
 
 
 class ProductAttention(torch.autograd.Function):
@@ -34,29 +36,74 @@ class ProductAttention(torch.autograd.Function):
                 what is added before the softmax; None where all are seen.
             scale: s.
         """
+        rows, heads, tokens, _ = q.shape
         with torch.autocast(q.device.type, enabled=False):
-            q = q * scale
-            scores = q @ k.transpose(-1, -2)
-            if mask is not None and mask.dtype == torch.bool:
-                scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
-            elif mask is not None:
-                scores += mask
-            shares = scores.softmax(dim=-1)
+            q, k, v = (q * scale).contiguous(), k.contiguous(), v.contiguous()
+            shares = q.new_empty(rows, heads, tokens, tokens)
+            attended = torch.empty_like(q)
+            if mask is not None:
+                mask = ~mask if mask.dtype == torch.bool else mask
+                mask = mask.expand(rows, heads, -1, -1)
+            room = _scratch(q)
+            for part in _parts(rows, heads, tokens):
+                some = _flat(shares[part])
+                scores = torch.bmm(_flat(q[part]), _flat(k[part]).mT, out=room[: len(some)])
+                if mask is not None:
+                    _add_mask(scores.view_as(shares[part]), mask[part])
+                torch.softmax(scores, dim=-1, out=some)
+                torch.bmm(some, _flat(v[part]), out=_flat(attended[part]))
             context.save_for_backward(q, k, v, shares)
             context.scale = scale
-            return shares @ v
+            return attended
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
         """Compute the gradients of q, k and v from that of the result."""
         q, k, v, shares = context.saved_tensors
-        (gradient,) = gradients
+        of_q, of_k, of_v = map(torch.empty_like, (q, k, v))
         with torch.autocast(q.device.type, enabled=False):
-            of_v = shares.transpose(-1, -2) @ gradient
-            of_shares = gradient @ v.transpose(-1, -2)
-            of_scores = torch.ops.aten._softmax_backward_data(of_shares, shares, -1, shares.dtype)
-            of_q = (of_scores @ k).mul_(context.scale)
-            return of_q, of_scores.transpose(-1, -2) @ q, of_v, None, None
+            gradient = gradients[0].contiguous()
+            room, more = _scratch(q), _scratch(q)
+            for part in _parts(*q.shape[:3]):
+                some, back = _flat(shares[part]), _flat(gradient[part])
+                torch.bmm(some.mT, back, out=_flat(of_v[part]))
+                of_shares = torch.bmm(back, _flat(v[part]).mT, out=room[: len(some)])
+                of_scores = torch.ops.aten._softmax_backward_data.out(
+                    of_shares, some, -1, some.dtype, grad_input=more[: len(some)]
+                )
+                torch.bmm(of_scores, _flat(k[part]), out=_flat(of_q[part]))
+                torch.bmm(of_scores.mT, _flat(q[part]), out=_flat(of_k[part]))
+            return of_q.mul_(context.scale), of_k, of_v, None, None
+
+
+def _parts(rows: int, heads: int, tokens: int) -> Iterator[tuple[slice, slice]]:
+    """Cut rows and heads so that a part's scores are few: whole rows, or heads of one row."""
+    some = _heads_at_once(tokens)
+    deep, wide = max(1, some // heads), min(some, heads)
+    for row in range(0, rows, deep):
+        for head in range(0, heads, wide):
+            yield slice(row, row + deep), slice(head, head + wide)
+
+
+def _heads_at_once(tokens: int) -> int:
+    return max(1, AT_ONCE // tokens**2)
+
+
+def _scratch(q: Tensor) -> Tensor:
+    """Make room for a part's scores, (heads, tokens, tokens); the same is used for every part."""
+    rows, heads, tokens, _ = q.shape
+    return q.new_empty(min(rows * heads, _heads_at_once(tokens)), tokens, tokens)
+
+
+def _flat(part: Tensor) -> Tensor:
+    return part.flatten(0, 1)  # a view: heads of one row, or whole rows
+
+
+def _add_mask(scores: Tensor, mask: Tensor) -> None:
+    if mask.dtype == torch.bool:  # True where a token is hidden
+        scores.masked_fill_(mask, torch.finfo(scores.dtype).min)
+    else:
+        scores += mask
 
 
 @contextmanager

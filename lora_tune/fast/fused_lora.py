@@ -47,9 +47,7 @@ class FusedLora(torch.autograd.Function):
             scale: s.
             dropout: the share of x that the adapter does not see, from 0 to below 1.
         """
-        kept = torch.empty(x.shape, dtype=torch.bool, device=x.device) if dropout else None
-        if kept is not None:
-            kept.bernoulli_(1 - dropout)
+        kept = draw_kept(x, dropout) if dropout else None
         scale = scale / (1 - dropout)
         narrow_a, scaled_b = a.to(x.dtype), (b * scale).to(x.dtype)
         low = (x if kept is None else x * kept) @ narrow_a.T  # (tokens, rank)
@@ -79,6 +77,18 @@ class FusedLora(torch.autograd.Function):
             else:
                 of_x.add_((back @ a).mul_(kept))
         return of_x, None, None, of_a.to(context.types[0]), of_b.to(context.types[1]), None, None
+
+
+def draw_kept(x: Tensor, dropout: float) -> Tensor:
+    """Draw what a dropout leaves: 1 with probability 1 - dropout, else 0; of x's shape and type.
+
+    A CPU's generator takes one number after another, so each 64-bit number serves four elements.
+    """
+    if x.device.type != "cpu":
+        return torch.empty_like(x).bernoulli_(1 - dropout)
+    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_()  # 63 bits each
+    parts = drawn.view(torch.int16)[: x.numel()].view(x.shape).bitwise_and_(2**15 - 1)
+    return (parts < round((1 - dropout) * 2**15)).to(x.dtype)
 
 
 @contextmanager
