@@ -20,7 +20,7 @@ from lora_tune.drawing import draw_picture
 from lora_tune.environment import describe_environment
 
 HERE = Path(__file__).parent
-ROWS, MAX_LENGTH, ROUNDS = 96, 512, 5
+ROWS, MAX_LENGTH, ROUNDS, SEED = 96, 512, 5, 42
 
 
 def main(data: str) -> None:
@@ -28,7 +28,7 @@ def main(data: str) -> None:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
     for number in range(ROUNDS):
         for name, done in runs.items():
-            done.append(_run(name, data))
+            done.append(run_contestant(name, data, ROWS, MAX_LENGTH, SEED, 0))
             rate = done[-1]["tokens_per_second"]
             print(f"round {number + 1} of {ROUNDS}: {name}: {rate:,.0f} tokens/s", flush=True)
     environment = describe_environment("cpu")
@@ -39,10 +39,11 @@ def main(data: str) -> None:
     (RESULTS / "speed.svg").write_text(_picture(runs))
 
 
-def _run(name: str, data: str) -> dict[str, Any]:
+def run_contestant(name: str, data: str, *numbers: int) -> dict[str, Any]:
+    """Run speed_contestant.py in a process of its own; returns what it measured."""
     command = [sys.executable, str(HERE / "speed_contestant.py"), name, data]
     done = subprocess.run(
-        [*command, str(ROWS), str(MAX_LENGTH)], capture_output=True, text=True, check=False
+        [*command, *map(str, numbers)], capture_output=True, text=True, check=False
     )
     if done.returncode:
         sys.exit(f"{name}: {done.stderr}")

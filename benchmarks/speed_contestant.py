@@ -1,6 +1,9 @@
-"""One contestant of benchmarks/speed.py, in this fresh process; prints what it measured as JSON.
+"""One contestant of benchmarks/speed.py and time_to_accuracy.py, in this fresh process.
 
-python benchmarks/speed_contestant.py NAME DATA ROWS MAX_LENGTH
+python benchmarks/speed_contestant.py NAME DATA ROWS MAX_LENGTH SEED CHECKS
+
+Prints what it measured as JSON. With CHECKS, it also answers the validation rows that often while
+it trains, off the clock, and the test rows at the end.
 """
 
 import json
@@ -15,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 START = time.time() - time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
+TEST_ROWS = 500
 WARM_UP = 4  # steps that are not counted
 BATCH = 4
-SEED = 42
 # Of the tutorial, for every contestant that has an adapter.
 LORA = ["lora.rank=4", "lora.alpha=32", "lora.dropout=0.01", "lora.target_modules=[query]"]
 NO_EVALUATION = ["eval_strategy='no'", "save_strategy='no'", "load_best_model_at_end=false"]
@@ -32,9 +35,17 @@ class Watch:
     places: list[int] = field(default_factory=list)  # of each step, padding counted
     waiting: list[int] = field(default_factory=lambda: [0, 0])
     has_gradients: bool = False
+    is_checking: bool = False
+    due: list[int] = field(default_factory=list)  # steps after which to check, in order
+    check: Callable[[], float] = float
+    checks: list[tuple[float, float]] = field(default_factory=list)  # seconds trained, accuracy
+    begun: float = 0.0
+    paused: float = 0.0  # seconds that checks took
 
     def see_inputs(self, _: Any, __: Any, named: dict[str, Any]) -> None:
         """Count a forward's tokens; a forward pre-hook."""
+        if self.is_checking:
+            return
         mask = named["attention_mask"]
         self.waiting[0] += int(mask.sum())
         self.waiting[1] += mask.numel()
@@ -52,6 +63,17 @@ class Watch:
         self.tokens.append(self.waiting[0])
         self.places.append(self.waiting[1])
         self.waiting = [0, 0]
+        if len(self.ends) in self.due:
+            self.is_checking = True
+            trained = time.time() - self.begun - self.paused
+            self.checks.append((trained, self.check()))
+            self.paused += time.time() - self.ends[-1]
+            self.is_checking = False
+
+    def start(self, inputs: Any, model: Any) -> None:
+        """Start the clock; the model is what is to be checked on validation rows."""
+        self.check = lambda: float(_answer(model, inputs, inputs.data.validation).mean())
+        self.begun = time.time()
 
     def report(self) -> dict[str, Any]:
         """What is kept of it."""
@@ -62,11 +84,14 @@ class Watch:
             "padding": 1 - tokens / sum(self.places[WARM_UP:]),
             "step_seconds": seconds,
             "cold_seconds": self.ends[0] - START,
+            "checks": self.checks,
             "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
 
 
-def main(name: str, data: str, rows: int, max_length: int) -> dict[str, Any]:
+def main(
+    name: str, data: str, rows: int, max_length: int, seed: int, checks: int
+) -> dict[str, Any]:
     """Run a contestant; returns what it measured."""
     ours = name in OURS
     if ours:
@@ -81,14 +106,35 @@ def main(name: str, data: str, rows: int, max_length: int) -> dict[str, Any]:
     watch = Watch()
     register_optimizer_step_post_hook(watch.see_step)
     with tempfile.TemporaryDirectory() as folder:
-        inputs, arguments = _prepare(data, rows, max_length, OURS.get(name, []), Path(folder))
-        losses, changed = CONTESTANTS[name](inputs, arguments, watch)
+        recipe = _recipe(data, rows, max_length, seed, checks)
+        inputs, arguments = _prepare([*recipe, *OURS.get(name, [])], Path(folder))
+        steps = -(-len(inputs.data.train.encoded) // BATCH)
+        watch.due = [steps * (number + 1) // checks for number in range(checks)]
+        model, losses, changed = CONTESTANTS[name](inputs, arguments, watch)
+        correct = _answer_test(model, inputs) if checks else []
     assert watch.has_gradients or name == "ceiling", "no gradients"
     assert changed, "training changed nothing"
-    return watch.report() | {"name": name, "losses": losses}
+    return watch.report() | {"name": name, "losses": losses, "correct": correct}
 
 
-def _prepare(data: str, rows: int, max_length: int, changes: list[str], folder: Path) -> Any:
+def _recipe(data: str, rows: int, max_length: int, seed: int, checks: int) -> list[str]:
+    """What all contestants share, as changes to a recipe."""
+    return [
+        f"data.source={data}",
+        f"data.train.samples={rows}",
+        f"data.test.samples={TEST_ROWS if checks else 50}",
+        f"data.validation.fraction={0.2 if checks else 0.05}",
+        f"data.max_length={max_length}",
+        *LORA,
+        *(f"training.{word}" for word in NO_EVALUATION),
+        "training.learning_rate=1e-3",
+        "training.num_train_epochs=1",
+        f"training.per_device_train_batch_size={BATCH}",
+        f"training.seed={seed}",
+    ]
+
+
+def _prepare(changes: list[str], folder: Path) -> Any:
     """Load the rows, the same for all contestants, and make the arguments of training."""
     from lora_tune.base import find_base
     from lora_tune.data import load_data
@@ -99,24 +145,7 @@ def _prepare(data: str, rows: int, max_length: int, changes: list[str], folder: 
     from lora_tune.training import make_arguments
     from lora_tune.trials import Inputs
 
-    training = [f"training.{word}" for word in NO_EVALUATION]
-    recipe = load_recipe(
-        "minilm_imdb_lora",
-        [
-            f"data.source={data}",
-            f"data.train.samples={rows}",
-            "data.test.samples=50",
-            "data.validation.fraction=0.05",
-            f"data.max_length={max_length}",
-            *LORA,
-            *training,
-            "training.learning_rate=1e-3",
-            "training.num_train_epochs=1",
-            f"training.per_device_train_batch_size={BATCH}",
-            f"training.seed={SEED}",
-            *changes,
-        ],
-    )
+    recipe = load_recipe("minilm_imdb_lora", changes)
     task, base = find_task(recipe.task), find_base(recipe.model)
     targets = find_targets(base, recipe.model, recipe.lora, task)
     tokenizer = load_tokenizer(base, recipe.model, recipe.data)
@@ -130,7 +159,8 @@ def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
     import transformers
     from peft import LoraConfig, get_peft_model
 
-    transformers.set_seed(SEED)
+    seed = inputs.recipe.training["seed"]
+    transformers.set_seed(seed)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         inputs.base.folder, num_labels=2
     )
@@ -152,7 +182,7 @@ def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
             disable_tqdm=True,
             logging_steps=1,
             use_cpu=True,
-            seed=SEED,
+            seed=seed,
             **switches,
         ),
         train_dataset=inputs.data.train.encoded.remove_columns(["length"]),
@@ -160,9 +190,10 @@ def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
         data_collator=transformers.DataCollatorWithPadding(inputs.tokenizer),
     )
     before = _trained(model)
+    watch.start(inputs, model)
     trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return losses, _changed(before, _trained(model))
+    return model, losses, _changed(before, _trained(model))
 
 
 def train_ours(inputs: Any, arguments: Any, watch: Watch, *, adapter: bool = True) -> Any:
@@ -172,14 +203,16 @@ def train_ours(inputs: Any, arguments: Any, watch: Watch, *, adapter: bool = Tru
     from lora_tune.training import train_adapter
     from lora_tune.trials import adapt_model, load_base_model
 
-    model, head, _ = load_base_model(inputs, SEED)
+    seed = inputs.recipe.training["seed"]
+    model, head, _ = load_base_model(inputs, seed)
     model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
     adapted: Any = model
     if adapter:
-        adapted, _ = adapt_model(inputs, model, head, SEED)
+        adapted, _ = adapt_model(inputs, model, head, seed)
     else:
         thaw_layers(model, None)
     before = _trained(adapted)
+    watch.start(inputs, adapted)
     history = train_adapter(
         adapted,
         inputs.data,
@@ -189,7 +222,8 @@ def train_ours(inputs: Any, arguments: Any, watch: Watch, *, adapter: bool = Tru
         collate=make_collator(inputs.tokenizer, inputs.task, model),
         show=lambda _: None,
     )
-    return [s["train_loss"] for s in history.steps], _changed(before, _trained(adapted))
+    losses = [step["train_loss"] for step in history.steps]
+    return adapted, losses, _changed(before, _trained(adapted))
 
 
 def pass_through(inputs: Any, _: Any, watch: Watch) -> Any:
@@ -200,7 +234,7 @@ def pass_through(inputs: Any, _: Any, watch: Watch) -> Any:
     from lora_tune.fast.cpu_attention import product_attention
     from lora_tune.trials import load_base_model
 
-    model, _, _ = load_base_model(inputs, SEED)
+    model, _, _ = load_base_model(inputs, inputs.recipe.training["seed"])
     model.requires_grad_(False)
     model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
     model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_(True))
@@ -219,7 +253,21 @@ def pass_through(inputs: Any, _: Any, watch: Watch) -> Any:
         loss.backward()
         losses.append(loss.item())
         watch.end_step()
-    return losses, True
+    return model, losses, True
+
+
+def _answer(model: Any, inputs: Any, split: Any) -> Any:
+    """Tell for each row whether the model's answer is right; as it computes while it trains."""
+    from lora_tune.batching import make_collator
+    from lora_tune.evaluation import evaluate_model
+
+    collate = make_collator(inputs.tokenizer, inputs.task, model)
+    evaluation = evaluate_model(model, split, task=inputs.task, collate=collate, title="")
+    return evaluation.predictions == split.rows.labels
+
+
+def _answer_test(model: Any, inputs: Any) -> list[int]:
+    return [int(right) for right in _answer(model, inputs, inputs.data.test)]
 
 
 def _trained(model: Any) -> list[Any]:
@@ -245,5 +293,5 @@ CONTESTANTS: dict[str, Callable[..., Any]] = {
 
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
-    name, data, rows, max_length = sys.argv[1:]
-    print(json.dumps(main(name, data, int(rows), int(max_length))))
+    name, data, *numbers = sys.argv[1:]
+    print(json.dumps(main(name, data, *map(int, numbers))))
