@@ -20,6 +20,7 @@ from tests.parts import Parts
 from tests.tiny import reviews
 
 TEXTS = [text[: 6 + 2 * number] for number, text in enumerate(reviews()[0][:24])]
+EPOCHS = 2
 BATCH = 2  # rows, of each of two processes
 CASES = {
     "even": {"rows": 16, "accumulation": 2, "token_budget": 40, "is_comparable": True},
@@ -54,7 +55,7 @@ def train_cases(folder, names, *, together):
             "per_device_train_batch_size": BATCH * together,
             "gradient_accumulation_steps": case["accumulation"],
             "token_budget": case["token_budget"],
-            "num_train_epochs": 1,
+            "num_train_epochs": EPOCHS,
             "eval_strategy": "no",
             "save_strategy": "no",
             "load_best_model_at_end": False,

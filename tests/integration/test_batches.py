@@ -13,14 +13,18 @@ import torch
 from datasets import Dataset
 from safetensors.torch import load_file
 
-from lora_tune.batching import make_collator, split_batch
+from lora_tune import evaluation
+from lora_tune.batching import StepBatches, make_collator, split_batch
+from lora_tune.errors import DataError
+from lora_tune.evaluation import answer_rows
+from lora_tune.loading import make_loader
 from lora_tune.recipe import TRAINING_DEFAULTS, LoraConfig
 from lora_tune.tasks import find_task
 from lora_tune.training import AdapterTrainer, make_arguments
 from tests.conftest import ROOT
 from tests.parts import Parts
 from tests.tiny import make_base, reviews
-from tests.two_processes import CASES, TEXTS, train_cases
+from tests.two_processes import CASES, EPOCHS, train_cases
 
 TASKS = {
     "sequence_classification": "bert-base-cased",
@@ -161,6 +165,62 @@ def tokens(batch):
     return batch["input_ids"], batch["attention_mask"]
 
 
+@pytest.mark.parametrize("strategy", [None, "group_by_length", "sequential"])
+def test_trainers_own_samplers_are_there_where_they_are_asked_for(run_tiny, monkeypatch, strategy):
+    taken = []
+    plain = AdapterTrainer.get_train_dataloader
+
+    def see(trainer):
+        taken.append(plain(trainer))
+        return taken[0]
+
+    monkeypatch.setattr(AdapterTrainer, "get_train_dataloader", see)
+    training = {} if strategy is None else {"train_sampling_strategy": strategy}
+    run_tiny(training=training | {"num_train_epochs": 1})
+    (loader,) = taken
+    if strategy is None:
+        assert isinstance(loader.batch_sampler, StepBatches)
+    else:
+        names = {"group_by_length": "LengthGroupedSampler", "sequential": "SequentialSampler"}
+        assert type(loader.batch_sampler.sampler).__name__ == names[strategy]
+
+
+def test_fewer_rows_than_processes_are_refused(tmp_path):
+    rows = Dataset.from_dict({"input_ids": [[1]], "length": [1]})
+    arguments = SimpleNamespace(world_size=2)
+    with pytest.raises(DataError, match=r"^data.train: found 1 rows for 2 processes, expected at"):
+        make_loader(rows, arguments, batch_size=1, collate=list)
+
+
+@pytest.mark.parametrize("name", ["causal_lm", "seq2seq_lm"])
+def test_evaluation_keeps_tokens_and_logits_within_bounds(name, tmp_path, monkeypatch):
+    """However small the batches, the answers stay what they are."""
+    parts = Parts(make_base(tmp_path, TASKS[name]), task=find_task(name))
+    encoded = dict(parts.tokenizer([text[: 20 + 9 * n] for n, text in enumerate(reviews()[0][:8])]))
+    encoded["labels"] = list(label_rows(name, encoded))
+    collate = make_collator(parts.tokenizer, parts.task, parts.model)
+    sizes = []
+
+    def see(_, __, outputs):
+        sizes.append((len(outputs.logits), outputs.logits.numel()))
+
+    parts.model.register_forward_hook(see)
+    options = {"task": parts.task, "collate": collate, "title": ""}
+    together = answer_rows(parts.model, encoded, **options)
+    assert [rows for rows, _ in sizes] == [8]
+    sizes.clear()
+    most = 100 * parts.model.config.vocab_size
+    monkeypatch.setattr(evaluation, "MOST_LOGITS", most)
+    apart = answer_rows(parts.model, encoded, **options)
+    assert len(sizes) > 1
+    assert all(rows == 1 or logits <= most for rows, logits in sizes)
+    for one, other in zip(together, apart, strict=True):
+        assert np.allclose(one, other, atol=1e-5)
+    sizes.clear()
+    answer_rows(parts.model, encoded, most_rows=2, **options)
+    assert max(rows for rows, _ in sizes) <= 2
+
+
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory):
     """What each of two processes that train together saw, and the adapters that they made."""
@@ -190,10 +250,15 @@ def two_processes(tmp_path_factory):
 @pytest.mark.parametrize("name", CASES)
 def test_two_processes_see_every_row_once(two_processes, name):
     seen = [json.loads((two_processes / f"{name}-{rank}.json").read_text()) for rank in range(2)]
-    rows = [row for side in seen for batch in side["batches"] for row in batch]
-    assert len(rows) == len(set(rows)) == CASES[name]["rows"]
-    assert len(seen[0]["batches"]) == len(seen[1]["batches"])
-    assert all(side["batches"] for side in seen)
+    sides = [side["batches"] for side in seen]
+    assert len(sides[0]) == len(sides[1])
+    count, more = divmod(len(sides[0]), EPOCHS)
+    assert not more
+    epochs = [[side[e * count : (e + 1) * count] for side in sides] for e in range(EPOCHS)]
+    for halves in epochs:
+        rows = [row for batches in halves for batch in batches for row in batch]
+        assert sorted(rows) == list(range(CASES[name]["rows"]))
+    assert epochs[0] != epochs[1]
 
 
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case["is_comparable"]])
@@ -210,4 +275,3 @@ def test_two_processes_make_the_adapter_of_one(two_processes, name):
         for who in ("alone", 0)
     )
     assert both == pytest.approx(alone, abs=1e-4)
-    assert len(TEXTS) >= CASES[name]["rows"]
