@@ -241,9 +241,13 @@ def two_processes(tmp_path_factory):
         )
         for rank in range(2)
     ]
-    for process in running:
-        _, told = process.communicate(timeout=240)
-        assert process.returncode == 0, told
+    try:
+        for process in running:
+            _, told = process.communicate(timeout=180)
+            assert process.returncode == 0, told
+    finally:
+        for process in running:  # one that waits for another that failed
+            process.kill()
     return folder
 
 

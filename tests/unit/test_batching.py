@@ -73,7 +73,7 @@ def test_rows_of_like_length_come_together_and_the_longest_first(count):
     assert 1 - lengths.sum() / places(batches, lengths) < 0.1
     assert 1 - lengths.sum() / places(plain, lengths) > 0.4
     means = np.array([lengths[rows].mean() for rows in batches])
-    assert abs(np.corrcoef(means[1:-1], np.arange(len(means) - 2))[0, 1]) < 0.3  # in no order
+    assert 0.35 < (np.diff(means) < 0).mean() < 0.65  # in no order
 
 
 @pytest.mark.parametrize("most_rows", [None, 3])
