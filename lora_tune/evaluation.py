@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-BATCH_SIZE = 32  # rows; of like length, so that little is padded
+# Most tokens of a forward pass, padding counted.
+CPU_TOKENS = 8_192
+GPU_TOKENS = 65_536  # 32 rows of 2,048
 MOST_LOGITS = 200_000_000  # at once
 
 
@@ -61,11 +63,15 @@ def evaluate_model(
     task: Task,
     collate: Callable[..., Any],
     title: str,
-    batch_size: int = BATCH_SIZE,
+    most_rows: int | None = None,
 ) -> Evaluation:
-    """Run a model over a split and score it; the model's training mode is left as it was."""
+    """Run a model over a split and score it; the model's training mode is left as it was.
+
+    Args:
+        most_rows: in a batch; None for as many as its tokens allow.
+    """
     answers = answer_rows(
-        model, split.encoded[:], task=task, collate=collate, batch_size=batch_size, title=title
+        model, split.encoded[:], task=task, collate=collate, most_rows=most_rows, title=title
     )
     return judge_answers(answers, split, task)
 
@@ -77,24 +83,29 @@ def answer_rows(
     task: Task,
     collate: Callable[..., Any],
     title: str,
-    batch_size: int = BATCH_SIZE,
+    most_rows: int | None = None,
 ) -> list[np.ndarray]:
     """Run a model over encoded rows, batched by length.
 
     Args:
         columns: input_ids and whatever else the model takes, a list for each row.
         title: of the progress bar; empty for none.
+        most_rows: in a batch; None for as many as its tokens allow.
 
     Returns:
         What the task reads from the outputs, in fp32, (answers, numbers) for each row in order.
     """
-    if isinstance(task, WritingTask):  # logits are as wide as the vocabulary, at each token
-        longest = max(map(len, columns["labels"]))
-        vocabulary = model.config.get_text_config().vocab_size
-        batch_size = max(1, min(batch_size, MOST_LOGITS // (longest * vocabulary)))
+    logits_of_token = 0
+    if isinstance(task, WritingTask):  # as many as there are words, at each token
+        logits_of_token = model.config.get_text_config().vocab_size
     order, answers = [], []
     for batch, _, labels, outputs in run_rows(
-        model, columns, collate=collate, title=title, batch_size=batch_size
+        model,
+        columns,
+        collate=collate,
+        title=title,
+        most_rows=most_rows,
+        logits_of_token=logits_of_token,
     ):
         order.append(batch)
         answers.extend(task.read(outputs.logits.float(), labels))
@@ -107,9 +118,14 @@ def run_rows(
     *,
     collate: Callable[..., Any],
     title: str,
-    batch_size: int = BATCH_SIZE,
+    most_rows: int | None = None,
+    logits_of_token: int = 0,
 ) -> Iterator[tuple[np.ndarray, Mapping[str, Any], "torch.Tensor | None", Any]]:
     """Run a model over encoded rows, the longest first; its training mode is left as it was.
+
+    Args:
+        most_rows: in a batch; None for as many as its tokens allow.
+        logits_of_token: that the model makes for each of a row's labels; 0 where they are few.
 
     Yields:
         Row numbers, the model's inputs, the labels that came with them, and its outputs, for each
@@ -120,12 +136,17 @@ def run_rows(
 
     rows = model_inputs(dict(columns))
     device = next(model.parameters()).device
+    token_budget = find_token_budget(model)
+    lengths = np.array([len(row["input_ids"]) for row in rows])
+    if logits_of_token:  # labels count as tokens, by their share of the logits that there may be
+        labelled = np.array([len(row["labels"]) for row in rows])
+        lengths = np.maximum(lengths, labelled * logits_of_token / MOST_LOGITS * token_budget)
     was_training = model.training
     model.eval()
     hidden = None if title else True  # None: hidden where there is no terminal
     try:
         with tqdm(total=len(rows), desc=title, unit="row", disable=hidden, leave=False) as bar:
-            for batch in batches_by_length([len(row["input_ids"]) for row in rows], batch_size):
+            for batch in batches_by_length(lengths, token_budget, most_rows):
                 inputs = collate([rows[i] for i in batch]).to(device)
                 labels = inputs.pop("labels", None)
                 with torch.inference_mode():
@@ -134,6 +155,11 @@ def run_rows(
                 bar.update(len(batch))
     finally:
         model.train(was_training)
+
+
+def find_token_budget(model: "Module") -> int:
+    """Tell how many tokens may go through a model at once, where it is."""
+    return CPU_TOKENS if next(model.parameters()).device.type == "cpu" else GPU_TOKENS
 
 
 def in_order(batches: Sequence[np.ndarray], results: Sequence[np.ndarray]) -> np.ndarray:

@@ -15,7 +15,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "learning_rate": 1e-3,  # LoRA wants about ten times the rate of full fine-tuning
     "num_train_epochs": 3,
     "per_device_train_batch_size": 16,
-    "per_device_eval_batch_size": 32,
+    "token_budget": 8192,  # most tokens of a forward pass; a batch of more goes in several
     "weight_decay": 0.01,
     "warmup_steps": 0.06,  # below 1: a share of all steps
     "seed": 42,  # head, adapter and data order
@@ -27,7 +27,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "metric_for_best_model": None,  # on validation rows; null: the task's own metric
     "save_total_limit": 1,
     "save_only_model": True,
-    "train_sampling_strategy": "group_by_length",  # rows of like length pad each other little
     "logging_nan_inf_filter": False,  # a NaN loss must be seen, not hidden
     "fast": True,  # LoRA layers and attention of lora_tune/fast; false: those of PEFT and torch
     "early_stopping_patience": None,  # evaluations without improvement; null: no early stopping
@@ -185,6 +184,7 @@ class Sections:
             "per_device_train_batch_size",
             "per_device_eval_batch_size",
             "gradient_accumulation_steps",
+            "token_budget",
             "early_stopping_patience",
         ):
             value = self.training.get(key)

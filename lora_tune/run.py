@@ -19,6 +19,7 @@ from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory, peak_memory
+from lora_tune.history import History
 from lora_tune.intake import Intake, show_row
 from lora_tune.ladder import Rung, cheap_rungs
 from lora_tune.manifest import seal_adapter
@@ -43,7 +44,7 @@ from lora_tune.tables import (
 from lora_tune.targets import find_targets
 from lora_tune.tasks import find_task
 from lora_tune.text_metrics import check_references
-from lora_tune.training import History, make_arguments, train_adapter
+from lora_tune.training import make_arguments, train_adapter
 from lora_tune.trials import (
     Inputs,
     adapt_model,

@@ -17,6 +17,7 @@ from lora_tune.comparison import BASE, LORA, Comparison, Cost, Example, comparis
 from lora_tune.data import Data
 from lora_tune.diagnosis import diagnose, find_cases
 from lora_tune.evaluation import Evaluation
+from lora_tune.history import History
 from lora_tune.ladder import Rung
 from lora_tune.overfitting import Overfitting
 from lora_tune.publishing import make_draft, publish, resolve_output
@@ -24,7 +25,6 @@ from lora_tune.redaction import redact
 from lora_tune.reload import ReloadCheck
 from lora_tune.tasks import Task
 from lora_tune.tasks.writing_task import Completion
-from lora_tune.training import History
 
 RUNS = Path("runs")
 LENGTH_BINS = 24

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,15 @@ from transformers.integrations import get_reporting_integration_callbacks
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from lora_tune.adapter import factor_b
+from lora_tune.batching import split_batch
 from lora_tune.data import Data
 from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cpu_attention import product_attention
 from lora_tune.fast.fused_lora import fused_lora
+from lora_tune.history import History, list_evaluations, list_steps, tell_evaluation
+from lora_tune.loading import make_loader
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
 from lora_tune.tasks.task import IGNORED
@@ -32,16 +34,6 @@ from lora_tune.training_fields import (
 
 if TYPE_CHECKING:
     from peft import PeftModel
-
-
-@dataclass(frozen=True)
-class History:
-    """What happened at each evaluation on validation rows, in order."""
-
-    evaluations: list[dict[str, float]]  # epoch, step, train_loss, validation_loss, metrics
-    steps: list[dict[str, float]]  # epoch, step, train_loss (mean since the last), learning_rate
-    best_step: int | None  # whose weights were kept; None: the last
-    train_seconds: float  # validation included
 
 
 def make_arguments(training: dict[str, Any], *, task: Task, checkpoints: Path) -> TrainingArguments:
@@ -110,6 +102,9 @@ def train_adapter(
     trainer = AdapterTrainer(model, arguments, data=data, task=task, collate=collate, show=show)
     trainer.lora_plus_ratio = lora_plus_ratio
     trainer.is_fast = training["fast"]
+    trainer.token_budget = training["token_budget"]
+    trainer.has_own_batches = "train_sampling_strategy" not in training
+    trainer.most_evaluated = training.get("per_device_eval_batch_size")
     if training["early_stopping_patience"] is not None:
         trainer.add_callback(
             EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
@@ -120,8 +115,8 @@ def train_adapter(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state
     return History(
-        evaluations=_evaluations(state.log_history),
-        steps=_steps(state.log_history),
+        evaluations=list_evaluations(state.log_history),
+        steps=list_steps(state.log_history),
         best_step=state.best_global_step if arguments.load_best_model_at_end else None,
         train_seconds=time.perf_counter() - start,
     )
@@ -133,6 +128,9 @@ class AdapterTrainer(Trainer):
     control: TrainerControl
     lora_plus_ratio: float | None = None
     is_fast: bool  # whether layers of lora_tune/fast stand in while it trains
+    token_budget: int  # most tokens of a forward pass in training
+    has_own_batches: bool  # or else those of Trainer's own samplers
+    most_evaluated: int | None  # rows at once; None: as many as their tokens allow
 
     def __init__(
         self,
@@ -174,12 +172,35 @@ class AdapterTrainer(Trainer):
             weights=None if self.weights is None else self.weights.to(outputs.logits.device),
         )
 
-    def training_step(self, model: Any, *arguments: Any, **named: Any) -> Any:
-        """Run one micro-batch there and back; called by Trainer."""
+    def get_train_dataloader(self) -> Any:
+        """Make the loader of training rows; called by Trainer."""
+        if not self.has_own_batches:
+            return super().get_train_dataloader()
+        return make_loader(
+            self.train_dataset,
+            self.args,
+            batch_size=self._train_batch_size,
+            collate=self.data_collator,
+        )
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        """Run one batch there and back; called by Trainer."""
         if not self.is_fast:
-            return super().training_step(model, *arguments, **named)
+            return self.run_parts(model, inputs, num_items_in_batch)
         with fused_lora(model), product_attention():
-            return super().training_step(model, *arguments, **named)
+            return self.run_parts(model, inputs, num_items_in_batch)
+
+    def run_parts(self, model: Any, inputs: Any, items: Any) -> Any:
+        """Run a batch there and back in as many micro-batches as the token budget asks for.
+
+        Each one's loss is a share of the step's, by its number of items, so that gradients add up.
+        """
+        *parts, last = split_batch(inputs, self.token_budget, self.task)
+        loss = 0.0
+        for part in parts:
+            with self.accelerator.no_sync(model):  # processes may have unlike numbers of them
+                loss += super().training_step(model, part, items)
+        return loss + super().training_step(model, last, items)
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
         """Make the optimizer, with a learning rate of its own for each B; called by Trainer.
@@ -205,7 +226,7 @@ class AdapterTrainer(Trainer):
             self.validation,
             task=self.task,
             collate=self.data_collator,
-            batch_size=self.args.eval_batch_size,
+            most_rows=self.most_evaluated,
             title="validation",
         )
         metrics = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
@@ -213,7 +234,8 @@ class AdapterTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
         )
-        self.show(_line(_evaluations(self.state.log_history)[-1], self.args.num_train_epochs))
+        latest = list_evaluations(self.state.log_history)[-1]
+        self.show(tell_evaluation(latest, self.args.num_train_epochs))
         return metrics
 
     def log(self, logs: dict[str, float], *more: Any, **named: Any) -> None:
@@ -244,46 +266,3 @@ class QuietProgress(ProgressCallback):
 
     def on_log(self, *_: Any, **__: Any) -> None:
         """Leave the numbers to `show`."""
-
-
-def _evaluations(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Join each evaluation with the mean training loss logged since the one before it."""
-    evaluations: list[dict[str, float]] = []
-    losses: list[float] = []
-    for entry in log:
-        if "loss" in entry:
-            losses.append(entry["loss"])
-        if "eval_loss" in entry:
-            row = {"epoch": entry["epoch"], "step": entry["step"]}
-            if losses:
-                row["train_loss"] = sum(losses) / len(losses)
-                losses.clear()
-            row["validation_loss"] = entry["eval_loss"]
-            row |= {
-                key.removeprefix("eval_"): value
-                for key, value in entry.items()
-                if key.startswith("eval_") and key != "eval_loss"
-            }
-            evaluations.append(row)
-    return evaluations
-
-
-def _steps(log: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [
-        {
-            "epoch": entry["epoch"],
-            "step": entry["step"],
-            "train_loss": entry["loss"],
-            "learning_rate": entry["learning_rate"],
-        }
-        for entry in log
-        if "loss" in entry
-    ]
-
-
-def _line(row: dict[str, float], epochs: float) -> str:
-    words = [f"epoch {row['epoch']:.4g}/{epochs:g}"]
-    for key, value in row.items():
-        if key not in ("epoch", "step"):
-            words.append(f"{key.replace('_', ' ')} {value:.3f}")
-    return "  ".join(words)

@@ -16,7 +16,7 @@ EARLY_STOPPING_FIELDS = {
 }
 
 # All keys of `training:` that TrainingArguments does not have.
-OWN_FIELDS = EARLY_STOPPING_FIELDS | {"fast": "bool"}
+OWN_FIELDS = EARLY_STOPPING_FIELDS | {"fast": "bool", "token_budget": "int"}
 
 # Names that transformers 5.23 warns of, where it knows the new ones.
 RENAMED_FIELDS = {
@@ -38,6 +38,7 @@ REFUSED_FIELDS = {
     "resume_from_checkpoint": "every run starts from the base model",
     "bf16_full_eval": "a base is evaluated as it is loaded; see model.dtype",
     "fp16_full_eval": "a base is evaluated as it is loaded; see model.dtype",
+    "dataloader_drop_last": "every training row is seen once in an epoch",
     "do_train": "`train` always trains",
     "do_eval": "evaluation is governed by eval_strategy",
     "do_predict": "the test rows are always evaluated, once, at the end",

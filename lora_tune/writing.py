@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from lora_tune.evaluation import Evaluation, evaluate_model
+from lora_tune.batching import batches_by_length
+from lora_tune.evaluation import Evaluation, evaluate_model, find_token_budget
 from lora_tune.metrics import Measure
 from lora_tune.recipe import GenerationConfig
 from lora_tune.rows import Split
@@ -15,8 +16,6 @@ from lora_tune.text_metrics import TEXT_MEASURES, count_texts
 if TYPE_CHECKING:
     from torch.nn import Module
     from transformers import PreTrainedTokenizerBase
-
-WRITTEN_TOGETHER = 16  # prompts
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,8 @@ class Writer:
         prompts = self.task.encode_prompts(inputs, self.tokenizer, self._room(model))
         side = "right" if self.task.is_encoder_decoder else "left"  # next to what is written
         device = next(model.parameters()).device
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        lengths = [len(prompt) + self.config.max_new_tokens for prompt in prompts]
+        budget = find_token_budget(model) // self.config.num_beams
         written = [""] * len(prompts)
         was_training = model.training
         model.eval()
@@ -57,8 +57,7 @@ class Writer:
             with tqdm(
                 total=len(prompts), desc=title, unit="row", disable=hidden, leave=False
             ) as bar:
-                for start in range(0, len(order), WRITTEN_TOGETHER):
-                    rows = order[start : start + WRITTEN_TOGETHER]
+                for rows in batches_by_length(lengths, budget):
                     padded = self.tokenizer.pad(
                         {"input_ids": [prompts[i] for i in rows]},
                         padding_side=side,

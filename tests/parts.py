@@ -20,8 +20,8 @@ LABELS = ["bad", "mixed", "fine"]
 class Parts:
     """A base loaded, an adapter attached."""
 
-    def __init__(self, path, lora=None, seed=0, task=TASK, **model):
-        self.task, self.labels = task, LABELS if task.has_classes else []
+    def __init__(self, path, lora=None, seed=0, task=TASK, labels=None, **model):
+        self.task, self.labels = task, labels or (LABELS if task.has_classes else [])
         self.config = ModelConfig(name=str(path), **model)
         self.lora = lora or LoraConfig()
         self.base = find_base(self.config)

@@ -39,7 +39,7 @@ FLOORS = [
     ["tasks", "manifest", "matching"],
     ["architecture"],
     ["data", "batching", "model", "verification"],
-    ["targets", "artifact", "evaluation", "intake"],
+    ["targets", "artifact", "evaluation", "intake", "loading", "history"],
     ["adapter", "writing", "fast", "fast.cpu_attention", "fast.fused_lora"],
     ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],

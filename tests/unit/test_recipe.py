@@ -46,6 +46,13 @@ def test_defaults_fill_what_a_recipe_leaves_out(write):
         ),
         ("training.learning_rate=nan", "training.learning_rate: found 'nan' (text), expected a nu"),
         ("training.learning_rate=.nan", "training.learning_rate: found nan, expected a finite num"),
+        ("training.token_budget=0", "training.token_budget must be >= 1, got 0"),
+        ("training.token_budget=many", "training.token_budget: found 'many' (text), expected a wh"),
+        ("training.token_budget=null", "training.token_budget: found null, expected a whole numbe"),
+        (
+            "training.dataloader_drop_last=true",
+            "training.dataloader_drop_last cannot be set: every",
+        ),
         ("training.learning_rate=-1", "training.learning_rate must be above 0, got -1"),
         ("training.output_dir=x", "training.output_dir cannot be set: name the run directory with"),
         ("training.hub_token=x", "training.hub_token cannot be set: a token does not belong in a "),
