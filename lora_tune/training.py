@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cpu_attention import product_attention
+from lora_tune.fast.frozen_trunk import frozen_trunk
 from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
@@ -115,7 +117,9 @@ def train_adapter(
             EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
         )
     start = time.perf_counter()
-    trainer.train()
+    fast = training["fast"]
+    with frozen_trunk(model, data, arguments, collate=collate) if fast else nullcontext():
+        trainer.train()
     # Under bf16 or fp16 it wrapped forward in autocast; evaluation is without, on both sides.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state

@@ -40,7 +40,7 @@ FLOORS = [
     ["architecture"],
     ["data", "batching", "model", "verification"],
     ["targets", "artifact", "evaluation", "intake"],
-    ["adapter", "writing", "fast", "fast.cpu_attention", "fast.fused_lora"],
+    ["adapter", "writing", "fast", "fast.cpu_attention", "fast.frozen_trunk", "fast.fused_lora"],
     ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],
     ["comparison", "prediction", "reload", "trials"],
