@@ -22,6 +22,7 @@ from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cpu_attention import product_attention
 from lora_tune.fast.frozen_trunk import frozen_trunk
 from lora_tune.fast.fused_lora import fused_lora
+from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
 from lora_tune.tasks.task import IGNORED
@@ -204,14 +205,15 @@ class AdapterTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate on the validation rows; called by Trainer as its arguments say."""
-        evaluation = evaluate_model(
-            self.model,
-            self.validation,
-            task=self.task,
-            collate=self.data_collator,
-            batch_size=self.args.eval_batch_size,
-            title="validation",
-        )
+        with merged_lora(self.model) if self.is_fast else nullcontext():
+            evaluation = evaluate_model(
+                self.model,
+                self.validation,
+                task=self.task,
+                collate=self.data_collator,
+                batch_size=self.args.eval_batch_size,
+                title="validation",
+            )
         metrics = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

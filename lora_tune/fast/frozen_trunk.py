@@ -79,10 +79,8 @@ class Trunk:
         self._rows, self._mask, self._states = [], None, None
 
     def _keep(self, states: Tensor) -> None:
-        # What is made while evaluating could not be used while training.
-        with torch.inference_mode(False):
-            for row, own, mask in zip(self._rows, states, self._mask, strict=True):
-                self.kept[row] = own[mask].cpu()
+        for row, own, mask in zip(self._rows, states, self._mask, strict=True):
+            self.kept[row] = own[mask].cpu()
 
 
 @contextmanager

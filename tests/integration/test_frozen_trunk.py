@@ -163,6 +163,10 @@ def test_chance_forbids_it(tmp_path):
     base = make_base(tmp_path, "bert-base-cased")
     assert Trainable(base, dropout=None).find_trunk() is None
     made = Trainable(base)
+    made.model.config.layerdrop = 0.1
+    assert made.find_trunk() is None
+    made.model.config.layerdrop = 0.0
+    assert made.find_trunk() is not None
     (dropout, *_) = [m for m in made.model.modules() if isinstance(m, torch.nn.Dropout)]
     dropout.p = 0.01  # of the embeddings, where the configuration says nothing of it
     assert made.find_trunk() is None
@@ -172,6 +176,15 @@ def test_places_that_depend_on_padding_forbid_it(tmp_path):
     made = Trainable(make_base(tmp_path, "gpt2"))
     assert made.find_trunk() is not None
     made.parts.tokenizer.padding_side = "left"  # GPT-2 numbers the padding too
+    assert made.find_trunk() is None
+
+
+def test_what_goes_past_the_states_forbids_it(tmp_path):
+    made = Trainable(make_base(tmp_path, "bert-base-cased"))
+    (lowest, *_), (_, top) = made.inside_lowest(), frozen_trunk.find_layers(made.model)
+    seen = []
+    lowest.register_forward_hook(lambda _, __, out: seen.append(out[0, 1]))
+    top.register_forward_pre_hook(lambda _, inputs: (inputs[0] + seen[-1], *inputs[1:]))
     assert made.find_trunk() is None
 
 

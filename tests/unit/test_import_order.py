@@ -41,6 +41,7 @@ FLOORS = [
     ["data", "batching", "model", "verification"],
     ["targets", "artifact", "evaluation", "intake"],
     ["adapter", "writing", "fast", "fast.cpu_attention", "fast.frozen_trunk", "fast.fused_lora"],
+    ["fast.merged_lora"],
     ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],
     ["comparison", "prediction", "reload", "trials"],
