@@ -15,6 +15,7 @@ from lora_tune.recipe import DataConfig, ModelConfig
 from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
+    from torch.nn import Module
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
@@ -196,14 +197,11 @@ def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
     Raises:
         ModelError: it has fewer layers.
     """
-    from torch.nn import ModuleList
-
     model.requires_grad_(True)
     if last is None:
         return
     trunk = model.get_decoder() if model.config.is_encoder_decoder else model.base_model
-    stacks = [module for module in trunk.modules() if isinstance(module, ModuleList)]
-    layers = max(stacks, key=len, default=ModuleList())  # outermost first
+    layers = find_layers(trunk)
     if last > len(layers):
         raise ModelError(f"ladder.last_layers: {last}, but the base has {len(layers)} layers")
     first = next(layers[len(layers) - last].parameters())
@@ -211,6 +209,14 @@ def thaw_layers(model: "PreTrainedModel", last: int | None) -> None:
         if parameter is first:
             break
         parameter.requires_grad_(False)
+
+
+def find_layers(trunk: "Module") -> "Sequence[Module]":
+    """Find the stack of layers in a model, the lowest first; empty where there is none."""
+    from torch.nn import ModuleList
+
+    stacks = [module for module in trunk.modules() if isinstance(module, ModuleList)]
+    return max(stacks, key=len, default=ModuleList())  # outermost first
 
 
 def _safetensors_error() -> type[Exception]:

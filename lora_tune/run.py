@@ -1,6 +1,7 @@
 """The story of a run: recipe, data, model, adapter, training, comparison, run directory."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
 from lora_tune.environment import describe_environment, free_memory, peak_memory
+from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.history import History
 from lora_tune.intake import Intake, show_row
 from lora_tune.ladder import Rung, cheap_rungs
@@ -203,7 +205,10 @@ def _train(
     )
     if overfitting.warning:
         show(overfitting.warning)
-    after = evaluate_test(adapted, data.test, task, collate=collate, writer=writer, title="adapted")
+    with merged_lora(adapted) if recipe.training["fast"] else nullcontext():
+        after = evaluate_test(
+            adapted, data.test, task, collate=collate, writer=writer, title="adapted"
+        )
     lora = Rung(LORA, after, trainable, history.train_seconds)
     predictor = replace(before, model=adapted)
     told = zip(recipe.examples, told_before, predictor.predict_inputs(examples), strict=True)

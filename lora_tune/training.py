@@ -4,6 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ from lora_tune.environment import find_device
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cpu_attention import product_attention
+from lora_tune.fast.frozen_trunk import frozen_trunk
 from lora_tune.fast.fused_lora import fused_lora
+from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.history import History, list_evaluations, list_steps, tell_evaluation
 from lora_tune.loading import make_loader
 from lora_tune.suggestions import did_you_mean
@@ -110,7 +113,9 @@ def train_adapter(
             EarlyStoppingCallback(**{k: training[k] for k in EARLY_STOPPING_FIELDS})
         )
     start = time.perf_counter()
-    trainer.train()
+    fast = training["fast"]
+    with frozen_trunk(model, data, arguments, collate=collate) if fast else nullcontext():
+        trainer.train()
     # Under bf16 or fp16 it wrapped forward in autocast; evaluation is without, on both sides.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state
@@ -221,14 +226,15 @@ class AdapterTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate on the validation rows; called by Trainer as its arguments say."""
-        evaluation = evaluate_model(
-            self.model,
-            self.validation,
-            task=self.task,
-            collate=self.data_collator,
-            most_rows=self.most_evaluated,
-            title="validation",
-        )
+        with merged_lora(self.model) if self.is_fast else nullcontext():
+            evaluation = evaluate_model(
+                self.model,
+                self.validation,
+                task=self.task,
+                collate=self.data_collator,
+                most_rows=self.most_evaluated,
+                title="validation",
+            )
         metrics = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

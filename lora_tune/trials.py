@@ -1,6 +1,7 @@
 """Trainings beside the one that is published: of other seeds, and of the costlier rungs."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from lora_tune.base import Base
 from lora_tune.batching import make_collator
 from lora_tune.data import Data
 from lora_tune.environment import find_device, free_memory, seed_everything
+from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.ladder import Rung
 from lora_tune.model import load_model, thaw_layers
 from lora_tune.recipe import Recipe
@@ -136,7 +138,8 @@ def _train(
         lora_plus_ratio=ratio,
     )
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    evaluation = evaluate_test(
-        model, inputs.data.test, inputs.task, collate=collate, writer=inputs.writer, title=name
-    )
+    with merged_lora(model) if training["fast"] else nullcontext():
+        evaluation = evaluate_test(
+            model, inputs.data.test, inputs.task, collate=collate, writer=inputs.writer, title=name
+        )
     return Rung(name, evaluation, trainable, history.train_seconds)

@@ -98,7 +98,7 @@ def fused_lora(model: nn.Module) -> Iterator[int]:
     Yields:
         How many there are.
     """
-    layers = [module for module in model.modules() if _can_fuse(module)]
+    layers = [module for module in model.modules() if can_fuse(module)]
     for layer in layers:
         layer.forward = MethodType(_forward, layer)
     try:
@@ -108,7 +108,7 @@ def fused_lora(model: nn.Module) -> Iterator[int]:
             del layer.forward
 
 
-def _can_fuse(module: nn.Module) -> bool:
+def can_fuse(module: nn.Module) -> bool:
     """Whether a layer is plain LoRA on a frozen linear layer, and does nothing more.
 
     What shards or offloads weights does so in hooks on the base layer, which a fused layer passes.
