@@ -151,6 +151,7 @@ def test_a_validation_set_that_copies_the_test_set_is_in_the_headline(run_tiny, 
 def test_overfitting_is_told(run_tiny):
     shown = []
     training = {"num_train_epochs": 12, "learning_rate": 0.02, "per_device_train_batch_size": 4}
+    training["train_sampling_strategy"] = "group_by_length"  # in this order it overfits
     folder = run_tiny(training=training, show=shown.append)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     losses = [row["validation_loss"] for row in history]
