@@ -1,0 +1,33 @@
+"""LLaMA-Factory: its stage for plain texts, packed."""
+
+import json
+from pathlib import Path
+
+from llamafactory.train.tuner import run_exp
+from work import read_rows, read_work, report, step_teller, trainer_arguments
+
+work = read_work()
+data = Path(work.folder) / "data"
+data.mkdir()
+texts = [{"text": row["text"]} for row in read_rows(work.train)]
+(data / "reviews.json").write_text(json.dumps(texts))
+told = {"file_name": "reviews.json", "columns": {"prompt": "text"}}
+(data / "dataset_info.json").write_text(json.dumps({"reviews": told}))
+arguments = trainer_arguments(work) | {
+    "model_name_or_path": work.base,
+    "stage": "pt",
+    "do_train": True,
+    "finetuning_type": "lora",
+    "lora_rank": work.rank,
+    "lora_alpha": work.alpha,
+    "lora_target": ",".join(work.modules),
+    "dataset": "reviews",
+    "dataset_dir": str(data),
+    "cutoff_len": work.max_length,
+    "packing": True,
+    "bf16": True,
+    "disable_gradient_checkpointing": True,
+}
+run_exp(arguments, callbacks=[step_teller()])
+results = json.loads((Path(work.folder) / "train_results.json").read_text())
+report("llamafactory", train_seconds=results["train_runtime"], settings="bf16, packing")
