@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ class Contestant:
     name: str
     script: str  # in benchmarks/peers, and its words
     packages: str = ""  # of an environment of its own; empty: in ours
+    without: str = ""  # what these need and torch for CPUs cannot load, taken out again
 
     @property
     def words(self) -> list[str]:
@@ -35,33 +37,11 @@ class Contestant:
         return self.script.split()
 
 
-def run_contestant(contestant: Contestant, work: Work, environments: Path, limit: float) -> Run:
-    """Run a contestant in its environment, and judge what it answered or wrote.
+def make_environment(contestant: Contestant, environments: Path) -> str:
+    """Install a contestant's packages, unless they are; returns the Python that has them.
 
     Args:
         environments: the folder of them.
-        limit: seconds.
-
-    Returns:
-        What it reported, `total_seconds` and `peak_memory_bytes`, and `correct` (test rows) or
-        `loss` (nats per token); where it failed, `error` says how.
-    """
-    try:
-        python = make_environment(contestant, environments)
-    except subprocess.CalledProcessError as error:
-        return {"error": f"does not install: {_last_line(error.stderr)}"}
-    run = watch_process(_command(python, work, *contestant.words), limit)
-    if "error" in run:
-        return run
-    answers = run.pop("answers", None)
-    if answers is None:
-        return run | measure_loss(work, "adapted")
-    pairs = zip(answers, read_rows(work.test), strict=True)
-    return run | {"correct": sum(answer == row["label"] for answer, row in pairs)}
-
-
-def make_environment(contestant: Contestant, environments: Path) -> str:
-    """Install a contestant's packages, unless they are; returns the Python that has them.
 
     Raises:
         CalledProcessError: pip failed.
@@ -71,13 +51,46 @@ def make_environment(contestant: Contestant, environments: Path) -> str:
     folder = environments / contestant.words[0]
     python, ready = str(folder / "bin" / "python"), folder / "ready"
     packages = f"{TORCH} {contestant.packages}"
-    if not ready.is_file() or ready.read_text() != packages:
-        print(f"Installing {packages}", flush=True)
-        install = [python, "-m", "pip", "install", "--quiet", "--no-cache-dir", *packages.split()]
-        for command in ([sys.executable, "-m", "venv", str(folder)], install):
+    told = f"{packages}, without {contestant.without or 'nothing'}"
+    if not ready.is_file() or ready.read_text() != told:
+        print(f"Installing {told}", flush=True)
+        pip = [python, "-m", "pip"]
+        commands = [
+            [sys.executable, "-m", "venv", str(folder)],
+            [*pip, "install", "--quiet", "--no-cache-dir", *packages.split()],
+        ]
+        if contestant.without:
+            commands.append([*pip, "uninstall", "--quiet", "--yes", *contestant.without.split()])
+        for command in commands:
             subprocess.run(command, capture_output=True, text=True, check=True)
-        ready.write_text(packages)
+        ready.write_text(told)
     return python
+
+
+def find_fault(error: subprocess.CalledProcessError) -> Run:
+    """Say why a contestant could not be installed."""
+    return {"error": f"does not install: {_last_line(error.stderr)}"}
+
+
+def run_contestant(contestant: Contestant, python: str, work: Work, limit: float) -> Run:
+    """Run a contestant in its environment, and judge what it answered or wrote.
+
+    Args:
+        python: of its environment.
+        limit: seconds.
+
+    Returns:
+        What it reported, `total_seconds` and `peak_memory_bytes`, and `correct` (test rows) or
+        `loss` (nats per token); where it failed, `error` says how.
+    """
+    run = watch_process(_command(python, work, *contestant.words), limit)
+    if "error" in run:
+        return run
+    answers = run.pop("answers", None)
+    if answers is None:
+        return run | measure_loss(work, "adapted")
+    pairs = zip(answers, read_rows(work.test), strict=True)
+    return run | {"correct": sum(answer == row["label"] for answer, row in pairs)}
 
 
 def watch_process(command: Sequence[str], limit: float) -> Run:
@@ -94,8 +107,13 @@ def watch_process(command: Sequence[str], limit: float) -> Run:
         # The group, for what it started may outlive it.
         timer = threading.Timer(limit, os.killpg, (process.pid, signal.SIGKILL))
         timer.start()
-        _, status, usage = os.wait4(process.pid, 0)
-        timer.cancel()
+        try:
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:  # which a session of its own does not hear
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
@@ -105,13 +123,13 @@ def watch_process(command: Sequence[str], limit: float) -> Run:
             if line.startswith('{"'):
                 told |= json.loads(line)
         trouble = errors.read()
-    progress = told.pop("progress", "before its first step")
+    progress = told.pop("progress", "no step")
     took = {"total_seconds": seconds, "peak_memory_bytes": 1024 * usage.ru_maxrss}
     if process.returncode == 0:
         return told | took
     if process.returncode == -signal.SIGKILL and seconds >= limit:
         return took | {"error": f"not done after {limit:g} s: {progress}"}
-    return took | {"error": f"fails {progress}: {_last_line(trouble)}"}
+    return took | {"error": f"fails at {progress}: {_last_line(trouble)}"}
 
 
 def measure_loss(work: Work, *words: str) -> Run:
@@ -128,4 +146,7 @@ def _command(python: str, work: Work, script: str, *words: str) -> list[str]:
 
 
 def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no word")
+    """Find the line that says what went wrong: the last that names an error, else the last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["without a word"]
+    named = [line for line in lines if re.search(r"(?i)^(\[\w+\]: )?\S*(error|exception)\b", line)]
+    return (named or lines)[-1]

@@ -7,6 +7,7 @@ start or end in time is a row too. Writes peers.json and peers.md.
 
 import argparse
 import json
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,7 +15,16 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from contest import Contestant, Run, Work, measure_loss, read_rows, run_contestant
+from contest import (
+    Contestant,
+    Run,
+    Work,
+    find_fault,
+    make_environment,
+    measure_loss,
+    read_rows,
+    run_contestant,
+)
 from kept_output import RESULTS
 from tabulate import tabulate
 
@@ -31,7 +41,7 @@ CLASSIFIERS = [
     Contestant("PEFT, tuned Trainer", "tutorial tuned"),
     Contestant("lora_tune", "ours"),
     Contestant("adapters", "adapters_trainer", "adapters==1.3.0 accelerate==1.15.0"),
-    Contestant("NeMo AutoModel", "automodel_recipe", "nemo-automodel==0.7.0"),
+    Contestant("NeMo AutoModel", "automodel_recipe", "nemo-automodel==0.7.0 triton==3.7.1"),
     Contestant("Ludwig", "ludwig_model", "ludwig==0.11.0"),
     Contestant("SetFit", "setfit_trainer", "setfit==1.2.0"),
 ]
@@ -40,7 +50,7 @@ WRITERS = [
     Contestant("PEFT, tuned Trainer", "tutorial_causal tuned"),
     Contestant("lora_tune", "ours_causal"),
     Contestant("TRL", "trl_sft", "trl==1.16.* peft==0.21.2"),
-    Contestant("LLaMA-Factory", "llamafactory_pt", "llamafactory==0.9.5"),
+    Contestant("LLaMA-Factory", "llamafactory_pt", "llamafactory==0.9.5", "torchvision torchaudio"),
 ]
 TOOK = ["train, s", "total, s", "memory, MB", "its own settings"]
 
@@ -83,14 +93,20 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _run_all(
     contestants: Sequence[Contestant], work: Work, options: argparse.Namespace
 ) -> dict[str, list[Run]]:
-    """Run contestants, a seed at a time, so that a slow moment hits all."""
+    """Install contestants, then run them, a seed at a time, so that a slow moment hits all."""
     chosen = [c for c in contestants if not options.only or c.words[0] in options.only]
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in chosen}
+    pythons = {}
+    for contestant in chosen:
+        try:
+            pythons[contestant] = make_environment(contestant, options.environments)
+        except subprocess.CalledProcessError as error:
+            runs[contestant.name].append(find_fault(error))
     for seed in range(1, options.rounds + 1):
-        for contestant in chosen:
+        for contestant, python in pythons.items():
             with tempfile.TemporaryDirectory() as folder:
                 mine = replace(work, seed=seed, folder=folder)
-                run = run_contestant(contestant, mine, options.environments, options.limit)
+                run = run_contestant(contestant, python, mine, options.limit)
             runs[contestant.name].append(run)
             print(f"seed {seed}, {contestant.name}: {json.dumps(run)}", flush=True)
     return runs

@@ -40,6 +40,7 @@ def configure(work: Work) -> dict[str, Any]:
             "num_epochs": work.epochs,
         },
         "dist_env": {"backend": "gloo", "timeout_minutes": 1},
+        "distributed": {"tp_size": 1, "cp_size": 1},
         "model": {
             "_target_": "nemo_automodel.NeMoAutoModelForSequenceClassification.from_pretrained",
             "pretrained_model_name_or_path": work.base,

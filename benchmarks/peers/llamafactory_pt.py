@@ -1,8 +1,13 @@
 """LLaMA-Factory: its stage for plain texts, packed."""
 
 import json
+import sys
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from pathlib import Path
 
+# It imports torchaudio, which PyPI has for CUDA alone; texts have no need of it.
+sys.modules["torchaudio"] = module_from_spec(ModuleSpec("torchaudio", None))
 from llamafactory.train.tuner import run_exp
 from work import read_rows, read_work, report, step_teller, trainer_arguments
 
