@@ -36,6 +36,11 @@ class Contestant:
         """The script's name, and what follows."""
         return self.script.split()
 
+    @property
+    def version(self) -> str:
+        """What is known of it where it cannot say so itself."""
+        return self.packages.split(" ")[0].replace("==", " ")
+
 
 def make_environment(contestant: Contestant, environments: Path) -> str:
     """Install a contestant's packages, unless they are; returns the Python that has them.
@@ -67,9 +72,10 @@ def make_environment(contestant: Contestant, environments: Path) -> str:
     return python
 
 
-def find_fault(error: subprocess.CalledProcessError) -> Run:
+def find_fault(contestant: Contestant, error: subprocess.CalledProcessError) -> Run:
     """Say why a contestant could not be installed."""
-    return {"error": f"does not install: {_last_line(error.stderr)}"}
+    fault = f"does not install: {_last_line(error.stderr)}"
+    return {"version": contestant.version, "error": fault}
 
 
 def run_contestant(contestant: Contestant, python: str, work: Work, limit: float) -> Run:
@@ -84,6 +90,7 @@ def run_contestant(contestant: Contestant, python: str, work: Work, limit: float
         `loss` (nats per token); where it failed, `error` says how.
     """
     run = watch_process(_command(python, work, *contestant.words), limit)
+    run = {"version": contestant.version} | run
     if "error" in run:
         return run
     answers = run.pop("answers", None)
@@ -123,12 +130,12 @@ def watch_process(command: Sequence[str], limit: float) -> Run:
             if line.startswith('{"'):
                 told |= json.loads(line)
         trouble = errors.read()
-    progress = told.pop("progress", "no step")
+    progress = told.pop("progress", "the start")
     took = {"total_seconds": seconds, "peak_memory_bytes": 1024 * usage.ru_maxrss}
     if process.returncode == 0:
         return told | took
     if process.returncode == -signal.SIGKILL and seconds >= limit:
-        return took | {"error": f"not done after {limit:g} s: {progress}"}
+        return took | {"error": f"not done after {limit:g} s, at {progress}"}
     return took | {"error": f"fails at {progress}: {_last_line(trouble)}"}
 
 

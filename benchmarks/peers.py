@@ -101,7 +101,7 @@ def _run_all(
         try:
             pythons[contestant] = make_environment(contestant, options.environments)
         except subprocess.CalledProcessError as error:
-            runs[contestant.name].append(find_fault(error))
+            runs[contestant.name].append(find_fault(contestant, error))
     for seed in range(1, options.rounds + 1):
         for contestant, python in pythons.items():
             with tempfile.TemporaryDirectory() as folder:
@@ -187,11 +187,11 @@ def _table(
     for name, done in runs.items():
         ended = [run for run in done if "error" not in run]
         faults = list(dict.fromkeys(run["error"] for run in done if "error" in run))
-        line = [name, "", *[""] * len(judged), "", "", "", "; ".join(faults)]
+        line = [name, done[0]["version"], *[""] * len(judged), "", "", "", "; ".join(faults)]
         if ended:
-            line[1:-4] = [ended[0]["version"], *judge(ended)]
+            line[2:-4] = judge(ended)
             line[-4] = f"{median(run['train_seconds'] for run in ended):,.1f}"
-            line[-1] = "; ".join([ended[0]["settings"], *faults])
+            line[-1] = "; ".join([word for word in (ended[0]["settings"], *faults) if word])
         if timed := ended or [run for run in done if "total_seconds" in run]:
             line[-3] = f"{median(run['total_seconds'] for run in timed):,.1f}"
             line[-2] = f"{median(run['peak_memory_bytes'] for run in timed) / 1e6:,.0f}"

@@ -58,5 +58,5 @@ def test_whoever_fails_or_is_late_is_a_row(peers, tmp_path):
     assert "1.5" in ones
     assert r"a\|b" in ones
     assert "fails at step 2 of 9: ValueError: no such kernel" in cells["breaks"]
-    assert "not done after 5 s: step 3 of 9" in cells["sleeps"]
+    assert "not done after 5 s, at step 3 of 9" in cells["sleeps"]
     assert "does not install: ERROR: No matching distribution found" in cells["absent"]
