@@ -10,7 +10,9 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -59,18 +61,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Install, run, compare, write."""
     options = _read_options(arguments)
     kept: dict[str, Any] = {"rows": options.rows, "limit_seconds": options.limit}
-    tables = []
     with tempfile.TemporaryDirectory() as folder:
-        work = _reviews(options, Path(folder))
-        runs = kept["classification"] = _run_all(CLASSIFIERS, work, options)
-        tables.append(_classification_table(runs, len(read_rows(work.test))))
+        work = _apart(_reviews, options, Path(folder))
+        test_rows = len(read_rows(work.test))
+        kept["classification"] = _run_all(CLASSIFIERS, work, options)
         if options.causal_base:
-            work = _texts(options, Path(folder))
-            tokens = kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
-            base = kept["base_loss"] = measure_loss(work)["loss"]
-            runs = kept["causal"] = _run_all(WRITERS, work, options)
-            tables.append(_causal_table(runs, tokens, len(read_rows(work.test)), base))
-    environment = describe_environment("cpu")  # imports torch: last, for a child starts as large
+            work = _apart(_texts, options, Path(folder))
+            kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
+            kept["base_loss"] = measure_loss(work)["loss"]
+            kept["causal"] = _run_all(WRITERS, work, options)
+    tables = [_classification_table(kept["classification"], test_rows)]
+    if options.causal_base:
+        tables.append(_causal_table(kept["causal"], kept["tokens"], kept["base_loss"]))
+    environment = describe_environment("cpu")
     kept["environment"] = {k: environment[k] for k in ("device_name", "threads", "versions")}
     machine = f"{environment['device_name']}, {environment['threads']} threads"
     (options.results / "peers.json").write_text(json.dumps(kept, indent=1) + "\n")
@@ -110,6 +113,14 @@ def _run_all(
             runs[contestant.name].append(run)
             print(f"seed {seed}, {contestant.name}: {json.dumps(run)}", flush=True)
     return runs
+
+
+def _apart(
+    make: Callable[[argparse.Namespace, Path], Work], options: argparse.Namespace, folder: Path
+) -> Work:
+    """Prepare rows in a process that ends: a child's peak memory is at least its parent's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(make, options, folder).result()
 
 
 def _reviews(options: argparse.Namespace, folder: Path) -> Work:
@@ -160,14 +171,14 @@ def _classification_table(runs: dict[str, list[Run]], rows: int) -> str:
     return _table(runs, told, ["accuracy", "95% interval"], judge)
 
 
-def _causal_table(runs: dict[str, list[Run]], tokens: int, rows: int, base: float) -> str:
+def _causal_table(runs: dict[str, list[Run]], tokens: int, base: float) -> str:
     def judge(done: list[Run]) -> list[str]:
         rate = median(tokens / run["train_seconds"] for run in done)
         return [f"{rate:,.0f}", _spread([run["loss"] for run in done])]
 
     told = (
         f"A small GPT-2 on {tokens:,} tokens of reviews, LoRA on `c_attn`, one epoch, batches of "
-        f"8; loss per token on the first {rows} test rows, {base:.3f} before:"
+        f"8; loss per token on test rows, {base:.3f} before:"
     )
     return _table(runs, told, ["tokens/s", "loss"], judge)
 
