@@ -7,10 +7,11 @@ DATA ?=
 ROWS ?=
 MORE ?=
 BASE ?=
+ROUNDS ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results curve intervals browser olah parity quantization bench readme
+.PHONY: setup train test check params results curve intervals browser olah parity quantization bench peers readme
 
 setup: .venv/ready
 
@@ -71,6 +72,10 @@ quantization: .venv/ready
 # make bench DATA=FOLDER: training speed beside plain Trainer and PEFT, on IMDb reviews
 bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py $(DATA)
+
+# make peers DATA=FOLDER [BASE=FOLDER]: beside other tools, each in .peers; BASE: a GPT-2, to write
+peers: .venv/ready
+	$(BIN)/python benchmarks/peers.py "$(DATA)" $(if $(BASE),--causal-base "$(BASE)") $(if $(ROUNDS),--rounds $(ROUNDS))
 
 readme: .venv/ready
 	$(BIN)/python benchmarks/readme.py

@@ -1,0 +1,229 @@
+"""lora_tune beside its peers, each in an environment of its own, on one work: `make peers`.
+
+Every contestant is a script of benchmarks/peers in a fresh process, which loads, trains, answers
+the test rows and prints JSON; time and memory are measured from outside. One that does not install,
+start or end in time is a row too. Writes peers.json and peers.md.
+"""
+
+import argparse
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from contest import (
+    Contestant,
+    Run,
+    Work,
+    find_fault,
+    make_environment,
+    measure_loss,
+    read_rows,
+    run_contestant,
+)
+from kept_output import RESULTS
+from tabulate import tabulate
+
+from lora_tune.base import find_base
+from lora_tune.environment import describe_environment
+from lora_tune.recipe import ModelConfig
+from lora_tune.statistics import wilson_interval
+
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+CLASSIFIERS = [
+    Contestant("words alone", "words"),
+    Contestant("head alone", "ours head"),
+    Contestant("PEFT, Trainer", "tutorial"),
+    Contestant("PEFT, tuned Trainer", "tutorial tuned"),
+    Contestant("lora_tune", "ours"),
+    Contestant("adapters", "adapters_trainer", "adapters==1.3.0 accelerate==1.15.0"),
+    Contestant("NeMo AutoModel", "automodel_recipe", "nemo-automodel==0.7.0 triton==3.7.1"),
+    Contestant("Ludwig", "ludwig_model", "ludwig==0.11.0"),
+    Contestant("SetFit", "setfit_trainer", "setfit==1.2.0"),
+]
+WRITERS = [
+    Contestant("PEFT, Trainer", "tutorial_causal"),
+    Contestant("PEFT, tuned Trainer", "tutorial_causal tuned"),
+    Contestant("lora_tune", "ours_causal"),
+    Contestant("TRL", "trl_sft", "trl==1.16.* peft==0.21.2"),
+    Contestant("LLaMA-Factory", "llamafactory_pt", "llamafactory==0.9.5", "torchvision torchaudio"),
+]
+TOOK = ["train, s", "total, s", "memory, MB", "its own settings"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Install, run, compare, write."""
+    options = _read_options(arguments)
+    kept: dict[str, Any] = {"rows": options.rows, "limit_seconds": options.limit}
+    with tempfile.TemporaryDirectory() as folder:
+        work = _apart(_reviews, options, Path(folder))
+        test_rows = len(read_rows(work.test))
+        kept["classification"] = _run_all(CLASSIFIERS, work, options)
+        if options.causal_base:
+            work = _apart(_texts, options, Path(folder))
+            kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
+            kept["base_loss"] = measure_loss(work)["loss"]
+            kept["causal"] = _run_all(WRITERS, work, options)
+    tables = [_classification_table(kept["classification"], test_rows)]
+    if options.causal_base:
+        tables.append(_causal_table(kept["causal"], kept["tokens"], kept["base_loss"]))
+    environment = describe_environment("cpu")
+    kept["environment"] = {k: environment[k] for k in ("device_name", "threads", "versions")}
+    machine = f"{environment['device_name']}, {environment['threads']} threads"
+    (options.results / "peers.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (options.results / "peers.md").write_text(_page(tables, options, machine))
+
+
+def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="lora_tune beside its peers on one work.")
+    parser.add_argument("data", type=Path, help="a folder with IMDb's train and test .parquet")
+    parser.add_argument("--causal-base", type=Path, help="a folder with a GPT-2; none: no causal")
+    parser.add_argument("--rounds", type=int, default=1, help="seeds 1 to ROUNDS, interleaved")
+    parser.add_argument("--rows", type=int, default=1000, help="of train, and as many of test")
+    parser.add_argument("--limit", type=float, default=900, help="seconds for each contestant")
+    parser.add_argument("--only", nargs="*", metavar="SCRIPT", help="of benchmarks/peers")
+    parser.add_argument("--environments", type=Path, default=Path(".peers"))
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args(arguments)
+
+
+def _run_all(
+    contestants: Sequence[Contestant], work: Work, options: argparse.Namespace
+) -> dict[str, list[Run]]:
+    """Install contestants, then run them, a seed at a time, so that a slow moment hits all."""
+    chosen = [c for c in contestants if not options.only or c.words[0] in options.only]
+    runs: dict[str, list[Run]] = {contestant.name: [] for contestant in chosen}
+    pythons = {}
+    for contestant in chosen:
+        try:
+            pythons[contestant] = make_environment(contestant, options.environments)
+        except subprocess.CalledProcessError as error:
+            runs[contestant.name].append(find_fault(contestant, error))
+    for seed in range(1, options.rounds + 1):
+        for contestant, python in pythons.items():
+            with tempfile.TemporaryDirectory() as folder:
+                mine = replace(work, seed=seed, folder=folder)
+                run = run_contestant(contestant, python, mine, options.limit)
+            runs[contestant.name].append(run)
+            print(f"seed {seed}, {contestant.name}: {json.dumps(run)}", flush=True)
+    return runs
+
+
+def _apart(
+    make: Callable[[argparse.Namespace, Path], Work], options: argparse.Namespace, folder: Path
+) -> Work:
+    """Prepare rows in a process that ends: a child's peak memory is at least its parent's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(make, options, folder).result()
+
+
+def _reviews(options: argparse.Namespace, folder: Path) -> Work:
+    files = [
+        _write_rows(folder / f"{split}.jsonl", _first_rows(options.data, split, options.rows))
+        for split in ("train", "test")
+    ]
+    base = str(find_base(ModelConfig(MINILM)).folder)
+    return Work(base, *files, "", ["query", "value"], epochs=3, batch=16, seed=0)
+
+
+def _texts(options: argparse.Namespace, folder: Path) -> Work:
+    """Cut texts beforehand, so that all have the same tokens however they cut or pack."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(options.causal_base / "tokenizer.json"))
+    tokenizer.enable_truncation(Work.max_length - 2)  # room for what stands before and behind
+    files = []
+    for split, share in (("train", 2), ("test", 5)):
+        texts = [row["text"] for row in _first_rows(options.data, split, options.rows // share)]
+        codes = tokenizer.encode_batch(texts, add_special_tokens=False)
+        cut = [
+            {"text": text[: code.offsets[-1][1]], "tokens": len(code.ids)}
+            for text, code in zip(texts, codes, strict=True)
+        ]
+        files.append(_write_rows(folder / f"causal_{split}.jsonl", cut))
+    return Work(str(options.causal_base), *files, "", ["c_attn"], epochs=1, batch=8, seed=0)
+
+
+def _first_rows(data: Path, split: str, rows: int) -> list[dict[str, Any]]:
+    from pyarrow import parquet
+
+    table = parquet.read_table(data / f"{split}.parquet", columns=["text", "label"])
+    return list(table.slice(0, rows).to_pylist())
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _classification_table(runs: dict[str, list[Run]], rows: int) -> str:
+    def judge(done: list[Run]) -> list[str]:
+        low, high = wilson_interval(round(mean(run["correct"] for run in done)), rows)
+        return [_spread([run["correct"] / rows for run in done]), f"{low:.3f} to {high:.3f}"]
+
+    told = f"The first {rows} test rows answered, right in so many:"
+    return _table(runs, told, ["accuracy", "95% interval"], judge)
+
+
+def _causal_table(runs: dict[str, list[Run]], tokens: int, base: float) -> str:
+    def judge(done: list[Run]) -> list[str]:
+        rate = median(tokens / run["train_seconds"] for run in done)
+        return [f"{rate:,.0f}", _spread([run["loss"] for run in done])]
+
+    told = (
+        f"A small GPT-2 on {tokens:,} tokens of reviews, LoRA on `c_attn`, one epoch, batches of "
+        f"8; loss per token on test rows, {base:.3f} before:"
+    )
+    return _table(runs, told, ["tokens/s", "loss"], judge)
+
+
+def _spread(values: Sequence[float]) -> str:
+    told = f"{mean(values):.3f}"
+    return told if len(values) == 1 else f"{told} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _table(
+    runs: dict[str, list[Run]],
+    told: str,
+    judged: Sequence[str],
+    judge: Callable[[list[Run]], list[str]],
+) -> str:
+    lines = []
+    for name, done in runs.items():
+        ended = [run for run in done if "error" not in run]
+        faults = list(dict.fromkeys(run["error"] for run in done if "error" in run))
+        line = [name, done[0]["version"], *[""] * len(judged), "", "", "", "; ".join(faults)]
+        if ended:
+            line[2:-4] = judge(ended)
+            line[-4] = f"{median(run['train_seconds'] for run in ended):,.1f}"
+            line[-1] = "; ".join([word for word in (ended[0]["settings"], *faults) if word])
+        if timed := ended or [run for run in done if "total_seconds" in run]:
+            line[-3] = f"{median(run['total_seconds'] for run in timed):,.1f}"
+            line[-2] = f"{median(run['peak_memory_bytes'] for run in timed) / 1e6:,.0f}"
+        lines.append([cell.replace("|", "\\|") for cell in line])
+    table = tabulate(
+        lines, ["", "version", *judged, *TOOK], tablefmt="github", disable_numparse=True
+    )
+    return f"{told}\n\n{table}\n"
+
+
+def _page(tables: Sequence[str], options: argparse.Namespace, machine: str) -> str:
+    head = (
+        f"Made by `make peers DATA=DATA`: MiniLM on the first {options.rows} training rows of "
+        "IMDb, at most 256 tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning "
+        f"rate 1e-3, 3 epochs, batches of 16, where no settings of its own are named. Each in a "
+        f"fresh process, {options.limit:g} s at most; total seconds and memory are of the whole "
+        f"process. {options.rounds} seed{'s' if options.rounds > 1 else ''}: of several, mean "
+        f"(and range) of what was judged, medians of seconds and memory.\n{machine}."
+    )
+    return "\n".join([head + "\n", *tables])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Ludwig: a text encoder with LoRA and a category, as its configuration says it."""
+
+import time
+from typing import Any
+
+import pandas
+from ludwig.api import LudwigModel
+from work import Work, read_rows, read_work, report
+
+
+def configure(work: Work) -> dict[str, Any]:
+    """Say the work in Ludwig's words."""
+    encoder = {
+        "type": "auto_transformer",
+        "pretrained_model_name_or_path": work.base,
+        "trainable": True,
+        "adapter": {"type": "lora", "r": work.rank, "alpha": work.alpha},
+    }
+    text = {"name": "text", "type": "text", "encoder": encoder}
+    text |= {"preprocessing": {"max_sequence_length": work.max_length}}
+    return {
+        "input_features": [text],
+        "output_features": [{"name": "label", "type": "category"}],
+        "preprocessing": {"split": {"type": "random", "probabilities": [0.9, 0.1, 0.0]}},
+        "trainer": {
+            "epochs": work.epochs,
+            "batch_size": work.batch,
+            "learning_rate": work.learning_rate,
+        },
+    }
+
+
+work = read_work()
+rows = pandas.DataFrame(read_rows(work.train))
+model = LudwigModel(configure(work))
+start = time.perf_counter()
+model.train(dataset=rows, output_directory=work.folder, random_seed=work.seed)
+seconds = time.perf_counter() - start
+found, _ = model.predict(dataset=pandas.DataFrame(read_rows(work.test)))
+report(
+    "ludwig",
+    train_seconds=seconds,
+    settings="its defaults beside these",
+    answers=found["label_predictions"].astype(int).tolist(),
+)
