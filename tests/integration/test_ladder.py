@@ -148,11 +148,19 @@ def test_a_validation_set_that_copies_the_test_set_is_in_the_headline(run_tiny, 
     assert any("0 of 32 test texts also stand" in caveat for caveat in comparison["caveats"])
 
 
-def test_overfitting_is_told(run_tiny):
+def test_overfitting_is_told(run_tiny, tmp_path):
+    # A word says the label of most rows; of some training rows it lies, and they are learnt last.
+    for split, count, lies in (("train", 48, 5), ("validation", 24, 0), ("test", 24, 0)):
+        lines = []
+        for i in range(count):
+            label = ["negative", "positive"][i % 2]
+            word = ["dull", "fine"][(i + (i < 2 * lies and i % 4 < 2)) % 2]
+            lines.append(json.dumps({"text": f"{i} a {word} film", "label": label}) + "\n")
+        (tmp_path / f"{split}.jsonl").write_text("".join(lines))
+    data = {"source": str(tmp_path), "validation": {"split": "validation", "fraction": None}}
     shown = []
-    training = {"num_train_epochs": 12, "learning_rate": 0.02, "per_device_train_batch_size": 4}
-    training["train_sampling_strategy"] = "group_by_length"  # in this order it overfits
-    folder = run_tiny(training=training, show=shown.append)
+    training = {"num_train_epochs": 12, "learning_rate": 0.01, "per_device_train_batch_size": 4}
+    folder = run_tiny(data=data, training=training, show=shown.append)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     losses = [row["validation_loss"] for row in history]
     assert losses[-1] > 1.02 * min(losses)  # else this test shows nothing

@@ -50,9 +50,12 @@ def rated(count):
 
 
 def labelled(count):
+    kinds = ("food", "staff", "price")
     for i in range(count):
-        names = [name for at, name in enumerate(("food", "staff", "price")) if i >> at & 1]
-        yield {"text": f"number {i}: " + " ".join(f"the {name}" for name in names), "label": names}
+        names = [name for at, name in enumerate(kinds) if i >> at & 1]
+        # As long with few as with many: a step's rows are of like length, and would be of like label.
+        words = [f"the {name}" if name in names else "a thing" for name in kinds]
+        yield {"text": f"number {i}: " + " ".join(words), "label": names}
 
 
 CASES = {
