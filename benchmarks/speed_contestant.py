@@ -226,26 +226,25 @@ def train_ours(inputs: Any, arguments: Any, watch: Watch, *, adapter: bool = Tru
     return adapted, losses, _changed(before, _trained(adapted))
 
 
-def pass_through(inputs: Any, _: Any, watch: Watch) -> Any:
+def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
     """Run the frozen model without adapters, forward and back to its embeddings: the ceiling."""
     import torch
 
     from lora_tune.batching import make_collator
     from lora_tune.fast.cpu_attention import product_attention
+    from lora_tune.loading import make_loader
     from lora_tune.trials import load_base_model
 
-    model, _, _ = load_base_model(inputs, inputs.recipe.training["seed"])
+    model, _, _ = load_base_model(inputs, arguments.seed)
     model.requires_grad_(False)
     model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
     model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_(True))
     model.train()
     collate = make_collator(inputs.tokenizer, inputs.task, model)
-    encoded = inputs.data.train.encoded
-    order = sorted(range(len(encoded)), key=lambda i: -len(encoded[i]["input_ids"]))
     losses = []
-    for start in range(0, len(order), BATCH):
-        rows = [encoded[i] for i in order[start : start + BATCH]]
-        batch = collate([{k: v for k, v in row.items() if k != "length"} for row in rows])
+    for batch in make_loader(
+        inputs.data.train.encoded, arguments, batch_size=BATCH, collate=collate
+    ):
         labels = batch.pop("labels")
         with torch.autocast("cpu", torch.bfloat16), product_attention():
             logits = model(**batch).logits

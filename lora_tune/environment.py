@@ -33,6 +33,8 @@ LIBRARIES = (
 )
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from glibc's malloc.h
 
+_keeps_freed_memory = False
+
 
 def keep_freed_memory() -> None:
     """Let glibc keep large freed blocks instead of giving each back to the kernel.
@@ -44,8 +46,11 @@ def keep_freed_memory() -> None:
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        global _keeps_freed_memory
+        _keeps_freed_memory = bool(
+            libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
+            and libc.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+        )
 
 
 def quiet_libraries() -> None:
@@ -129,8 +134,25 @@ def describe_environment(device: str) -> dict[str, Any]:
         "device": device,
         "device_name": name,
         "threads": torch.get_num_threads(),
+        "keeps_freed_memory": _keeps_freed_memory,
+        "bfloat16_units": find_bfloat16_units(device),
         "git": _git_state(),
     }
+
+
+def find_bfloat16_units(device: str) -> str | None:
+    """Name what multiplies bfloat16 matrices; None where each number is first made wider."""
+    import torch
+
+    if device == "cuda":
+        return "GPU" if torch.cuda.is_bf16_supported(including_emulation=False) else None
+    if device != "cpu":
+        return None
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    if torch.cpu._is_avx512_bf16_supported():
+        return "AVX-512"
+    return "Arm" if _has_arm_bfloat16() else None
 
 
 def library_versions() -> dict[str, str]:
@@ -152,6 +174,11 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _has_arm_bfloat16() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and "bf16" in cpuinfo.read_text() and platform.machine() == "aarch64"
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -19,7 +19,12 @@ from lora_tune.batching import make_collator
 from lora_tune.card import write_card
 from lora_tune.comparison import LORA, Comparison, Cost, Example, compare
 from lora_tune.data import load_data
-from lora_tune.environment import describe_environment, free_memory, peak_memory
+from lora_tune.environment import (
+    describe_environment,
+    find_bfloat16_units,
+    free_memory,
+    peak_memory,
+)
 from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.history import History
 from lora_tune.intake import Intake, show_row
@@ -65,6 +70,11 @@ SELECTED_ON_TEST = (
 )
 UNTOUCHED = "Training changed nothing: the adapter is as fresh. Give it more steps, or less warmup."
 
+SLOW_BFLOAT16 = (
+    "training.bf16: this device has no instructions for bfloat16; training.bf16=false is likely "
+    "faster here."
+)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -99,6 +109,8 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         task = find_task(recipe.task, threshold=recipe.data.threshold)
         training = recipe.training | {"seed": recipe.all_seeds[0]}
         arguments = make_arguments(training, task=task, checkpoints=draft.checkpoints)
+        if arguments.bf16 and not find_bfloat16_units(arguments.device.type):
+            show(SLOW_BFLOAT16)
         base = find_base(recipe.model)
         targets = find_targets(base, recipe.model, recipe.lora, task)
         check_room(base, recipe.generation, task)
@@ -127,6 +139,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
             "data_fingerprint": data.fingerprint(),
             "test_fingerprint": data.fingerprint(["test"]),
             "best_step": trained.history.best_step,
+            "autocast": "bfloat16" if arguments.bf16 else "float16" if arguments.fp16 else None,
         }
         write_results(
             draft,

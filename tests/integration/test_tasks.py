@@ -53,7 +53,7 @@ def labelled(count):
     kinds = ("food", "staff", "price")
     for i in range(count):
         names = [name for at, name in enumerate(kinds) if i >> at & 1]
-        # As long with few as with many: a step's rows are of like length, and would be of like label.
+        # Of like length, whatever the label: else a step's rows would be of one label.
         words = [f"the {name}" if name in names else "a thing" for name in kinds]
         yield {"text": f"number {i}: " + " ".join(words), "label": names}
 

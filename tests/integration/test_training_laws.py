@@ -274,3 +274,15 @@ def test_a_training_that_changes_nothing_says_so(run_tiny, plain):
     idle = run_tiny(training={"max_steps": 1, "warmup_steps": 1})  # its one step has rate 0
     caveats = json.loads((idle / "comparison.json").read_text())["caveats"]
     assert caveats[-1].startswith("Training changed nothing")
+
+
+@pytest.mark.parametrize("units", ["AMX", None])
+def test_what_it_computes_with_is_kept_and_a_slow_choice_is_told(run_tiny, monkeypatch, units):
+    monkeypatch.setattr("lora_tune.run.find_bfloat16_units", lambda _: units)
+    shown = []
+    folder = run_tiny(training={"bf16": True, "num_train_epochs": 1}, show=shown.append)
+    environment = json.loads((folder / "environment.json").read_text())
+    assert environment["autocast"] == "bfloat16"
+    assert {"threads", "keeps_freed_memory", "bfloat16_units"} <= environment.keys()
+    told = [text for text in shown if text.startswith("training.bf16: ")]
+    assert len(told) == (units is None)
