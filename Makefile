@@ -72,6 +72,11 @@ quantization: .venv/ready
 # make bench DATA=FOLDER: training speed beside plain Trainer and PEFT, on IMDb reviews
 bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py $(DATA)
+	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA)
+
+# make runs DATA=FOLDER MORE=FILE: the cost of many rows, and of a second run
+runs: .venv/ready
+	$(BIN)/python benchmarks/whole_runs.py $(DATA) $(MORE)
 
 # make peers DATA=FOLDER [BASE=FOLDER]: beside other tools, each in .peers; BASE: a GPT-2, to write
 peers: .venv/ready

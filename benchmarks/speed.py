@@ -7,11 +7,13 @@ moment hits all. Writes results/speed.json, .md and .svg.
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+import torch
 from kept_output import RESULTS
 from speed_contestant import BATCH, CONTESTANTS, WARM_UP
 from tabulate import tabulate
@@ -20,7 +22,7 @@ from lora_tune.drawing import draw_picture
 from lora_tune.environment import describe_environment
 
 HERE = Path(__file__).parent
-ROWS, MAX_LENGTH, ROUNDS, SEED = 96, 512, 5, 42
+ROWS, MAX_LENGTH, ROUNDS, SEED = 160, 512, 5, 42
 
 
 def main(data: str) -> None:
@@ -32,10 +34,12 @@ def main(data: str) -> None:
             rate = done[-1]["tokens_per_second"]
             print(f"round {number + 1} of {ROUNDS}: {name}: {rate:,.0f} tokens/s", flush=True)
     environment = describe_environment("cpu")
-    kept = {"rows": ROWS, "max_length": MAX_LENGTH, "batch": BATCH, "runs": runs}
+    rates = {name: _gemm_rate(name) for name in ("float32", "bfloat16")}
+    kept: dict[str, Any] = {"gemm_gflops": rates}
+    kept |= {"rows": ROWS, "max_length": MAX_LENGTH, "batch": BATCH, "runs": runs}
     kept |= {"environment": {k: environment[k] for k in ("device_name", "threads", "versions")}}
     (RESULTS / "speed.json").write_text(json.dumps(kept, indent=1) + "\n")
-    (RESULTS / "speed.md").write_text(_table(runs, environment))
+    (RESULTS / "speed.md").write_text(_table(runs, environment, rates))
     (RESULTS / "speed.svg").write_text(_picture(runs))
 
 
@@ -51,7 +55,28 @@ def run_contestant(name: str, data: str, *numbers: int) -> dict[str, Any]:
     return result
 
 
-def _table(runs: dict[str, list[dict[str, Any]]], environment: dict[str, Any]) -> str:
+def _gemm_rate(dtype: str) -> float:
+    """Measure matrix products of the model's own shapes, in GFLOP/s; the best of several."""
+    tokens, shapes = BATCH * MAX_LENGTH, [(384, 384)] * 4 + [(384, 1536), (1536, 384)]
+    pairs = [
+        (
+            torch.ones(tokens, a, dtype=getattr(torch, dtype)),
+            torch.ones(a, b).to(getattr(torch, dtype)),
+        )
+        for a, b in shapes
+    ]
+    taken = []
+    for _ in range(20):
+        start = time.perf_counter()
+        for x, weight in pairs:
+            x @ weight
+        taken.append(time.perf_counter() - start)
+    return sum(2 * tokens * a * b for a, b in shapes) / min(taken) / 1e9
+
+
+def _table(
+    runs: dict[str, list[dict[str, Any]]], environment: dict[str, Any], rates: dict[str, float]
+) -> str:
     rows = []
     for name, done in runs.items():
         rates = [run["tokens_per_second"] for run in done]
@@ -82,9 +107,11 @@ def _table(runs: dict[str, list[dict[str, Any]]], environment: dict[str, Any]) -
         "Made by `make bench DATA=DATA`: MiniLM with LoRA of rank 4 on `query`, "
         f"19 of 20 of {ROWS} IMDb reviews of at most {MAX_LENGTH} tokens, {BATCH} to a step, one "
         "epoch; the tuned Trainer, ours and what follows in bfloat16. The ceiling is the frozen "
-        "model without adapters or optimizer, in a loop of its own. Tokens "
+        "model without adapters or optimizer, on the same batches, in a loop of its own. Tokens "
         f"without padding; medians of {ROUNDS} interleaved rounds, the first {WARM_UP} steps of "
-        f"each left out.\n{environment['device_name']}, {environment['threads']} threads.\n\n"
+        f"each left out.\n{environment['device_name']}, {environment['threads']} threads; matrix "
+        f"products of the model's shapes at {rates['float32']:,.0f} GFLOP/s in float32, "
+        f"{rates['bfloat16']:,.0f} in bfloat16.\n\n"
         f"{table}\n"
     )
 
