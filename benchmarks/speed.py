@@ -34,12 +34,12 @@ def main(data: str) -> None:
             rate = done[-1]["tokens_per_second"]
             print(f"round {number + 1} of {ROUNDS}: {name}: {rate:,.0f} tokens/s", flush=True)
     environment = describe_environment("cpu")
-    rates = {name: _gemm_rate(name) for name in ("float32", "bfloat16")}
-    kept: dict[str, Any] = {"gemm_gflops": rates}
+    products = {name: _gemm_rate(name) for name in ("float32", "bfloat16")}
+    kept: dict[str, Any] = {"gemm_gflops": products}
     kept |= {"rows": ROWS, "max_length": MAX_LENGTH, "batch": BATCH, "runs": runs}
     kept |= {"environment": {k: environment[k] for k in ("device_name", "threads", "versions")}}
     (RESULTS / "speed.json").write_text(json.dumps(kept, indent=1) + "\n")
-    (RESULTS / "speed.md").write_text(_table(runs, environment, rates))
+    (RESULTS / "speed.md").write_text(_table(runs, environment, products))
     (RESULTS / "speed.svg").write_text(_picture(runs))
 
 
@@ -75,7 +75,7 @@ def _gemm_rate(dtype: str) -> float:
 
 
 def _table(
-    runs: dict[str, list[dict[str, Any]]], environment: dict[str, Any], rates: dict[str, float]
+    runs: dict[str, list[dict[str, Any]]], environment: dict[str, Any], products: dict[str, float]
 ) -> str:
     rows = []
     for name, done in runs.items():
@@ -110,8 +110,8 @@ def _table(
         "model without adapters or optimizer, on the same batches, in a loop of its own. Tokens "
         f"without padding; medians of {ROUNDS} interleaved rounds, the first {WARM_UP} steps of "
         f"each left out.\n{environment['device_name']}, {environment['threads']} threads; matrix "
-        f"products of the model's shapes at {rates['float32']:,.0f} GFLOP/s in float32, "
-        f"{rates['bfloat16']:,.0f} in bfloat16.\n\n"
+        f"products of the model's shapes at {products['float32']:,.0f} GFLOP/s in float32, "
+        f"{products['bfloat16']:,.0f} in bfloat16.\n\n"
         f"{table}\n"
     )
 
