@@ -8,6 +8,7 @@ ROWS ?=
 MORE ?=
 BASE ?=
 ROUNDS ?=
+ONCE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -80,7 +81,7 @@ runs: .venv/ready
 
 # make peers DATA=FOLDER [BASE=FOLDER]: beside other tools, each in .peers; BASE: a GPT-2, to write
 peers: .venv/ready
-	$(BIN)/python benchmarks/peers.py "$(DATA)" $(if $(BASE),--causal-base "$(BASE)") $(if $(ROUNDS),--rounds $(ROUNDS))
+	$(BIN)/python benchmarks/peers.py "$(DATA)" $(if $(BASE),--causal-base "$(BASE)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONCE),--once $(ONCE))
 
 readme: .venv/ready
 	$(BIN)/python benchmarks/readme.py

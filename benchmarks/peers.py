@@ -85,6 +85,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="a folder with IMDb's train and test .parquet")
     parser.add_argument("--causal-base", type=Path, help="a folder with a GPT-2; none: no causal")
     parser.add_argument("--rounds", type=int, default=1, help="seeds 1 to ROUNDS, interleaved")
+    parser.add_argument("--once", nargs="*", default=[], metavar="SCRIPT", help="for seed 1 alone")
     parser.add_argument("--rows", type=int, default=1000, help="of train, and as many of test")
     parser.add_argument("--limit", type=float, default=900, help="seconds for each contestant")
     parser.add_argument("--only", nargs="*", metavar="SCRIPT", help="of benchmarks/peers")
@@ -107,6 +108,8 @@ def _run_all(
             runs[contestant.name].append(find_fault(contestant, error))
     for seed in range(1, options.rounds + 1):
         for contestant, python in pythons.items():
+            if seed > 1 and contestant.script in options.once:
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 mine = replace(work, seed=seed, folder=folder)
                 run = run_contestant(contestant, python, mine, options.limit)
@@ -206,9 +209,10 @@ def _table(
         if timed := ended or [run for run in done if "total_seconds" in run]:
             line[-3] = f"{median(run['total_seconds'] for run in timed):,.1f}"
             line[-2] = f"{median(run['peak_memory_bytes'] for run in timed) / 1e6:,.0f}"
+        line.insert(2, str(len(done)))
         lines.append([cell.replace("|", "\\|") for cell in line])
     table = tabulate(
-        lines, ["", "version", *judged, *TOOK], tablefmt="github", disable_numparse=True
+        lines, ["", "version", "seeds", *judged, *TOOK], tablefmt="github", disable_numparse=True
     )
     return f"{told}\n\n{table}\n"
 
@@ -219,8 +223,8 @@ def _page(tables: Sequence[str], options: argparse.Namespace, machine: str) -> s
         "IMDb, at most 256 tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning "
         f"rate 1e-3, 3 epochs, batches of 16, where no settings of its own are named. Each in a "
         f"fresh process, {options.limit:g} s at most; total seconds and memory are of the whole "
-        f"process. {options.rounds} seed{'s' if options.rounds > 1 else ''}: of several, mean "
-        f"(and range) of what was judged, medians of seconds and memory.\n{machine}."
+        "process. Of several seeds, mean (and range) of what was judged, medians of seconds and "
+        f"memory.\n{machine}."
     )
     return "\n".join([head + "\n", *tables])
 

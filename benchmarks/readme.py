@@ -20,9 +20,9 @@ def fill(text: str) -> str:
 def _block(name: str) -> str:
     content = (HERE / "results" / name).read_text()
     if name.endswith(".md"):
-        return (
-            "\n" + "".join(line for line in content.splitlines(True) if line.startswith("|")) + "\n"
-        )
+        table = re.search(r"(^\|.*\n)+", content, re.MULTILINE)
+        assert table, name
+        return f"\n{table[0]}\n"
     return f"```\n{content}```\n"
 
 
