@@ -22,7 +22,7 @@ from lora_tune.drawing import draw_picture
 from lora_tune.environment import describe_environment
 
 HERE = Path(__file__).parent
-ROWS, MAX_LENGTH, ROUNDS, SEED = 160, 512, 5, 42
+ROWS, MAX_LENGTH, ROUNDS, SEED = 128, 512, 5, 42
 
 
 def main(data: str) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 START = time.time() - time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID)
-TEST_ROWS = 500
+TEST_ROWS = 400
 WARM_UP = 4  # steps that are not counted
 BATCH = 4
 # Of the tutorial, for every contestant that has an adapter.

@@ -23,7 +23,7 @@ from lora_tune.base import find_base
 from lora_tune.recipe import ModelConfig
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
-SCALES, ROUNDS, AGAIN = (1_000, 20_000), 2, 3
+SCALES, ROUNDS, AGAIN = (1_000, 20_000), 1, 3
 TEST_ROWS = 100
 
 
@@ -37,7 +37,7 @@ def main(data: str, more: str) -> None:
         for number in range(AGAIN):
             for which, done in seconds.items():
                 cache = folder / f"again-{number}"
-                changes = [*_rows(folder, 400, 400), "data.max_length=256"]
+                changes = [*_rows(folder, 200, 200), "data.max_length=256"]
                 done.append(_train(folder, cache, changes)[1])
                 print(f"{which} run: {done[-1]:.1f} s", flush=True)
     headers = ["rows", "tokens", "training, s", "microseconds a token", "whole run, s", "a token"]
@@ -46,8 +46,8 @@ def main(data: str, more: str) -> None:
     ratios = [b / a for a, b in zip(first, second, strict=True)]
     (RESULTS / "whole_runs.md").write_text(
         "Made by `make runs DATA=DATA MORE=MORE`: the recipe minilm_imdb_lora for one epoch, at "
-        f"most 64 tokens a row, {TEST_ROWS} test rows; each run with an empty cache.\n\n{table}\n\n"
-        "The same with 400 training and 400 test rows of at most 256 tokens, run twice; the second "
+        f"most 32 tokens a row, {TEST_ROWS} test rows; each run with an empty cache.\n\n{table}\n\n"
+        "The same with 200 training and 200 test rows of at most 256 tokens, run twice; the second "
         "run recalls tokens, features and the base's answers: "
         f"{median(first):.1f} s, then {median(second):.1f} s, {median(ratios):.2f} times "
         f"(medians of {AGAIN} pairs; ratios {min(ratios):.2f} to {max(ratios):.2f}).\n"
@@ -71,7 +71,7 @@ def _rows(folder: Path, train: int, test: int) -> list[str]:
 
 
 def _scale(folder: Path, rows: int) -> list[str]:
-    changes = [*_rows(folder, rows, TEST_ROWS), "data.max_length=64"]
+    changes = [*_rows(folder, rows, TEST_ROWS), "data.max_length=32"]
     with tempfile.TemporaryDirectory() as cache:
         cost, seconds = _train(folder, Path(cache), changes)
     tokens = _count_tokens(folder, rows)
@@ -104,7 +104,7 @@ def _count_tokens(folder: Path, rows: int) -> int:
     """Count the tokens of so many rows, by the mean of the first thousand."""
     tokenizer = AutoTokenizer.from_pretrained(find_base(ModelConfig(MINILM)).folder)
     texts = pd.read_parquet(folder / "train.parquet")["text"][:1000].tolist()
-    lengths = [min(64, len(ids)) for ids in tokenizer(texts)["input_ids"]]
+    lengths = [min(32, len(ids)) for ids in tokenizer(texts)["input_ids"]]
     return round(rows * sum(lengths) / len(lengths))
 
 
