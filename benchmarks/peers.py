@@ -60,11 +60,15 @@ TOOK = ["train, s", "total, s", "memory, MB", "its own settings"]
 def main(arguments: Sequence[str] | None = None) -> None:
     """Install, run, compare, write."""
     options = _read_options(arguments)
-    kept: dict[str, Any] = {"rows": options.rows, "limit_seconds": options.limit}
+    file = options.results / "peers.json"
+    # Some contestants alone are put beside what was kept of the others.
+    kept: dict[str, Any] = json.loads(file.read_text()) if options.only and file.is_file() else {}
+    kept |= {"rows": options.rows, "limit_seconds": options.limit}
     with tempfile.TemporaryDirectory() as folder:
         work = _apart(_reviews, options, Path(folder))
         test_rows = len(read_rows(work.test))
-        kept["classification"] = _run_all(CLASSIFIERS, work, options)
+        done = kept.get("classification", {}) | _run_all(CLASSIFIERS, work, options)
+        kept["classification"] = {c.name: done[c.name] for c in CLASSIFIERS if c.name in done}
         if options.causal_base:
             work = _apart(_texts, options, Path(folder))
             kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
@@ -76,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     environment = describe_environment("cpu")
     kept["environment"] = {k: environment[k] for k in ("device_name", "threads", "versions")}
     machine = f"{environment['device_name']}, {environment['threads']} threads"
-    (options.results / "peers.json").write_text(json.dumps(kept, indent=1) + "\n")
+    file.write_text(json.dumps(kept, indent=1) + "\n")
     (options.results / "peers.md").write_text(_page(tables, options, machine))
 
 
