@@ -12,7 +12,7 @@ ONCE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results curve intervals browser olah parity quantization bench peers readme
+.PHONY: setup train test check params results curve intervals browser olah parity quantization bench runs peers readme
 
 setup: .venv/ready
 

@@ -41,6 +41,7 @@ CLASSIFIERS = [
     Contestant("head alone", "ours head"),
     Contestant("PEFT, Trainer", "tutorial"),
     Contestant("PEFT, tuned Trainer", "tutorial tuned"),
+    Contestant("lora_tune, same settings", "ours same"),
     Contestant("lora_tune", "ours"),
     Contestant("adapters", "adapters_trainer", "adapters==1.3.0 accelerate==1.15.0"),
     Contestant("NeMo AutoModel", "automodel_recipe", "nemo-automodel==0.7.0 triton==3.7.1"),
@@ -213,7 +214,7 @@ def _table(
         if timed := ended or [run for run in done if "total_seconds" in run]:
             line[-3] = f"{median(run['total_seconds'] for run in timed):,.1f}"
             line[-2] = f"{median(run['peak_memory_bytes'] for run in timed) / 1e6:,.0f}"
-        line.insert(2, str(len(done)))
+        line.insert(2, str(len(ended)))
         lines.append([cell.replace("|", "\\|") for cell in line])
     table = tabulate(
         lines, ["", "version", "seeds", *judged, *TOOK], tablefmt="github", disable_numparse=True

@@ -192,6 +192,7 @@ def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
     before = _trained(model)
     watch.start(inputs, model)
     trainer.train()
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)  # answers in full, as ours
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return model, losses, _changed(before, _trained(model))
 
@@ -256,7 +257,7 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
 
 
 def _answer(model: Any, inputs: Any, split: Any) -> Any:
-    """Tell for each row whether the model's answer is right; as it computes while it trains."""
+    """Tell for each row whether the model's answer is right."""
     from lora_tune.batching import make_collator
     from lora_tune.evaluation import evaluate_model
 
@@ -292,5 +293,6 @@ CONTESTANTS: dict[str, Callable[..., Any]] = {
 
 if __name__ == "__main__":
     os.environ["HF_HUB_OFFLINE"] = "1"
+    os.environ["LORA_TUNE_CACHE"] = ""  # nothing is recalled from another contestant
     name, data, *numbers = sys.argv[1:]
     print(json.dumps(main(name, data, *map(int, numbers))))

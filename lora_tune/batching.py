@@ -135,7 +135,7 @@ class StepBatches:
 
 
 def split_batch(
-    inputs: Mapping[str, "torch.Tensor"], token_budget: int, task: Task
+    inputs: Mapping[str, "torch.Tensor"], token_budget: float, task: Task
 ) -> list[dict[str, "torch.Tensor"]]:
     """Split a padded batch into micro-batches of like length, each padded to its own longest.
 
@@ -144,6 +144,8 @@ def split_batch(
         token_budget: most tokens of a micro-batch, padding counted; a decoder's own input is held
             to it too. A longer row goes alone.
     """
+    if "attention_mask" not in inputs:  # of models that tell no padding apart
+        return [dict(inputs)]
     with_input, with_target = PADDED[task.collator]
     filled = inputs["attention_mask"].bool()
     aimed = inputs["labels"] != IGNORED if with_target else filled

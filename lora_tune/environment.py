@@ -141,18 +141,18 @@ def describe_environment(device: str) -> dict[str, Any]:
 
 
 def find_bfloat16_units(device: str) -> str | None:
-    """Name what multiplies bfloat16 matrices; None where each number is first made wider."""
+    """Name what multiplies bfloat16 matrices: "none" where there is nothing, None: not known."""
     import torch
 
     if device == "cuda":
-        return "GPU" if torch.cuda.is_bf16_supported(including_emulation=False) else None
-    if device != "cpu":
+        return "GPU" if torch.cuda.is_bf16_supported(including_emulation=False) else "none"
+    if device != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
         return None
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     if torch.cpu._is_avx512_bf16_supported():
         return "AVX-512"
-    return "Arm" if _has_arm_bfloat16() else None
+    return "none"
 
 
 def library_versions() -> dict[str, str]:
@@ -174,11 +174,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _has_arm_bfloat16() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "bf16" in cpuinfo.read_text() and platform.machine() == "aarch64"
 
 
 def _git_state() -> dict[str, Any] | None:

@@ -109,7 +109,7 @@ def run_recipe(recipe: Recipe, *, output: Path | None = None, show: Callable[[st
         task = find_task(recipe.task, threshold=recipe.data.threshold)
         training = recipe.training | {"seed": recipe.all_seeds[0]}
         arguments = make_arguments(training, task=task, checkpoints=draft.checkpoints)
-        if arguments.bf16 and not find_bfloat16_units(arguments.device.type):
+        if arguments.bf16 and find_bfloat16_units(arguments.device.type) == "none":
             show(SLOW_BFLOAT16)
         base = find_base(recipe.model)
         targets = find_targets(base, recipe.model, recipe.lora, task)

@@ -200,7 +200,10 @@ class AdapterTrainer(Trainer):
 
         Each one's loss is a share of the step's, by its number of items, so that gradients add up.
         """
-        *parts, last = split_batch(inputs, self.token_budget, self.task)
+        steps_within = self.is_deepspeed_enabled or self.args.optim in ("lomo", "adalomo")
+        # These step in each backward.
+        budget = math.inf if steps_within else self.token_budget
+        *parts, last = split_batch(inputs, budget, self.task)
         loss = 0.0
         for part in parts:
             with self.accelerator.no_sync(model):  # processes may have unlike numbers of them
@@ -226,7 +229,8 @@ class AdapterTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate on the validation rows; called by Trainer as its arguments say."""
-        with merged_lora(self.model) if self.is_fast else nullcontext():
+        is_mixed = self.args.bf16 or self.args.fp16  # then merged weights would be rounded
+        with merged_lora(self.model) if self.is_fast and not is_mixed else nullcontext():
             evaluation = evaluate_model(
                 self.model,
                 self.validation,

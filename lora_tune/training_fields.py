@@ -34,6 +34,7 @@ REFUSED_FIELDS = {
     "hub_private_repo": "nothing leaves the machine while training",
     "hub_always_push": "nothing leaves the machine while training",
     "hub_revision": "nothing leaves the machine while training",
+    "length_column_name": "rows of like length come together by themselves",
     "remove_unused_columns": "the model is given what it takes",
     "resume_from_checkpoint": "every run starts from the base model",
     "bf16_full_eval": "a base is evaluated as it is loaded; see model.dtype",

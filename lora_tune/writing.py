@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from torch.nn import Module
     from transformers import PreTrainedTokenizerBase
 
+MOST_PROMPTS = 16  # at once: what is kept of each grows with a model's layers and heads
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -57,7 +59,7 @@ class Writer:
             with tqdm(
                 total=len(prompts), desc=title, unit="row", disable=hidden, leave=False
             ) as bar:
-                for rows in batches_by_length(lengths, budget):
+                for rows in batches_by_length(lengths, budget, MOST_PROMPTS):
                     padded = self.tokenizer.pad(
                         {"input_ids": [prompts[i] for i in rows]},
                         padding_side=side,

@@ -1,4 +1,7 @@
-"""lora_tune: the recipe minilm_imdb_lora on these rows; `head`, its head alone on a frozen base."""
+"""lora_tune: the recipe minilm_imdb_lora on these rows.
+
+`same`: with the settings of the others; `head`: its head alone on a frozen base.
+"""
 
 import os
 import sys
@@ -7,8 +10,16 @@ from typing import Any
 
 from work import Work, read_rows, read_work, report
 
+SAME = [
+    "lora.target_modules=[query, value]",
+    "training.learning_rate=1e-3",
+    "training.per_device_train_batch_size=16",
+    "training.num_train_epochs=3",
+    "data.truncation_side=right",
+]
 
-def main(work: Work, *, head_alone: bool) -> None:
+
+def main(work: Work, way: str) -> None:
     """Train, answer, report."""
     from lora_tune.environment import keep_freed_memory, quiet_libraries
 
@@ -28,7 +39,8 @@ def main(work: Work, *, head_alone: bool) -> None:
     rows = [f"data.{split}.{key}=null" for split in files for key in ("samples", "split")]
     rows += [f"data.{split}.file={path}" for split, path in files.items()]
     seed = f"training.seed={work.seed}"
-    recipe = load_recipe("minilm_imdb_lora", [f"data.source={work.train}", *rows, seed])
+    changes = [*rows, seed, *(SAME if way == "same" else [])]
+    recipe = load_recipe("minilm_imdb_lora", [f"data.source={work.train}", *changes])
     task, base = find_task(recipe.task), find_base(recipe.model)
     assert base.folder == Path(work.base)
     tokenizer = load_tokenizer(base, recipe.model, recipe.data)
@@ -38,12 +50,18 @@ def main(work: Work, *, head_alone: bool) -> None:
     inputs = Inputs(recipe, task, base, targets, tokenizer, data, Path(work.folder))
     model, head, _ = load_base_model(inputs, work.seed)
     collate = make_collator(tokenizer, task, model)
-    if head_alone:
+    if way == "head":
         *_, rung = cheap_rungs(model, data, task, collate=collate)
         evaluation, seconds, settings = rung.evaluation, rung.train_seconds, rung.note
     else:
         evaluation, seconds = train(inputs, model, head, collate)
-        settings = "its recipe's, with validation rows out of these"
+        kept = recipe.training
+        settings = (
+            f"{recipe.lora.target_modules}, {kept['num_train_epochs']} epochs of batches of "
+            f"{kept['per_device_train_batch_size']}, learning rate {kept['learning_rate']:g}, "
+            f"texts cut on the {recipe.data.truncation_side}, bfloat16; a tenth of the rows is for "
+            "validation"
+        )
     assert seconds is not None
     answers = evaluation.predictions.tolist()
     report("lora-tune", train_seconds=seconds, settings=settings, answers=answers)
@@ -73,4 +91,4 @@ def train(inputs: Any, model: Any, head: list[str], collate: Any) -> Any:
 
 
 os.environ["LORA_TUNE_CACHE"] = ""  # nothing is recalled from a run before
-main(read_work(), head_alone=sys.argv[2:] == ["head"])
+main(read_work(), *sys.argv[2:] or ["recipe"])

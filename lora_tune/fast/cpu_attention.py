@@ -31,7 +31,7 @@ class ProductAttention(torch.autograd.Function):
             context: keeps what the way back needs.
             q: (rows, heads, tokens, width).
             k: of the same shape.
-            v: of the same shape.
+            v: (rows, heads, tokens, width of its own).
             mask: broadcasts to (rows, heads, tokens, tokens): True where a token is seen, or
                 what is added before the softmax; None where all are seen.
             scale: s.
@@ -40,7 +40,7 @@ class ProductAttention(torch.autograd.Function):
         with torch.autocast(q.device.type, enabled=False):
             q, k, v = (q * scale).contiguous(), k.contiguous(), v.contiguous()
             shares = q.new_empty(rows, heads, tokens, tokens)
-            attended = torch.empty_like(q)
+            attended = torch.empty_like(v)
             if mask is not None:
                 mask = ~mask if mask.dtype == torch.bool else mask
                 mask = mask.expand(rows, heads, -1, -1)
@@ -114,10 +114,12 @@ def product_attention() -> Iterator[None]:
     def attend(
         module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **named: Any
     ) -> tuple[Tensor, None]:
-        if not _is_slow(query, key, **named):
+        if not _is_slow(query, key, mask, **named):
             return own(module, query, key, value, mask, **named)
         is_causal = named.get("is_causal")
-        if mask is None and (module.is_causal if is_causal is None else is_causal):
+        if mask is None and (
+            getattr(module, "is_causal", True) if is_causal is None else is_causal
+        ):
             tokens = query.shape[2]
             mask = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()
         scale = named.get("scaling")
@@ -135,6 +137,7 @@ def product_attention() -> Iterator[None]:
 def _is_slow(
     query: Tensor,
     key: Tensor,
+    mask: Tensor | None,
     *,
     dropout: float = 0.0,
     position_bias: Tensor | None = None,
@@ -149,4 +152,5 @@ def _is_slow(
         and query.shape == key.shape
         and not dropout
         and position_bias is None
+        and not (mask is not None and mask.requires_grad)
     )

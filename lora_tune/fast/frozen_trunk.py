@@ -20,6 +20,7 @@ from lora_tune.data import Data
 from lora_tune.model import find_layers
 
 MOST_BYTES = 2 * 1024**3  # of states that are kept
+MOST_ROUNDING = 0.02  # of states in 16 bits, relative
 CHANCES = (*TRUNK_DROPOUTS, "layerdrop")  # as configs name them
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 ROW_INPUTS = ("input_ids", "token_type_ids")  # what makes a row's states, where its mask is 1
@@ -93,7 +94,8 @@ def frozen_trunk(
         How many layers these are; 0 where it would not pay, or does not prove to change nothing.
     """
     may = (
-        arguments.num_train_epochs > 1
+        (arguments.num_train_epochs > 1 or arguments.max_steps > 0)
+        and not arguments.neftune_noise_alpha  # drawn anew for each step
         and arguments.world_size == 1
         and arguments.n_gpu <= 1
         and not arguments.torch_compile
@@ -125,8 +127,13 @@ def find_trunk(model: Any, data: Data, *, collate: Callable[..., Any]) -> Trunk 
         return None  # as what offloads weights leaves them
     lengths = data.train.encoded["length"]
     ends = [int(np.argmin(lengths)), int(np.argmax(lengths))]
-    rows = model_inputs(data.train.encoded[ends])
+    encoded = data.train.encoded[ends]
+    rows = model_inputs({name: encoded[name] for name in encoded if name != "labels"})
+    half = max(1, min(lengths) // 2)  # the shorter is to be padded, whatever the rows are
+    rows[0] = {name: tokens[:half] for name, tokens in rows[0].items()}
     both = _collate(rows, collate, model)
+    if "attention_mask" not in both:
+        return None
     mask = both["attention_mask"].bool()
     was_training = model.training
     try:
@@ -144,18 +151,21 @@ def find_trunk(model: Any, data: Data, *, collate: Callable[..., Any]) -> Trunk 
         trunk = Trunk(layers[:depth])
         with torch.no_grad(), trunk.standing_in(model):
             alone = [model(**_collate([row], collate, model)).logits[0] for row in rows]
-            kept = torch.cat([trunk.kept[name] for name in name_rows(both)])
+            kept = [trunk.kept[name] for name in name_rows(both)]
             together = model(**both).logits
+        with torch.no_grad():
+            own = model(**both).logits
     finally:
         model.train(was_training)
-    if together.ndim == 3:  # of each token
-        together = [own[real] for own, real in zip(together, mask, strict=True)]
-    exactness = torch.finfo(states.dtype).eps ** 0.5
-    if not _is_near(kept, states[mask].cpu(), exactness):
-        return None
-    pairs = zip(alone, together, strict=True)
-    if not all(_is_near(one, other, exactness) for one, other in pairs):
-        return None
+    exactness = min(torch.finfo(states.dtype).eps ** 0.5, MOST_ROUNDING)
+    for number, real in enumerate(mask):
+        answers = [together[number], own[number]]
+        if together.ndim == 3:  # of each token
+            answers = [answer[real] for answer in answers]
+        pairs = [(kept[number], states[number][real].cpu())]
+        pairs += [(answer, alone[number]) for answer in answers]
+        if not all(_is_near(found, expected, exactness) for found, expected in pairs):
+            return None
     return Trunk(layers[:depth])
 
 

@@ -32,6 +32,28 @@ def test_it_is_torchs_attention_and_its_gradient(mask):
     assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, MASKS[mask], 0.3))
 
 
+def test_values_may_be_narrower_than_queries():
+    q, k, v = draw(2, 3, 5, 4, seed=0), draw(2, 3, 5, 4, seed=1), draw(2, 3, 5, 2, seed=2)
+    found = ProductAttention.apply(q, k, v, None, 0.3)
+    expected = functional.scaled_dot_product_attention(q, k, v, scale=0.3)
+    assert torch.allclose(found, expected, atol=1e-12)
+    assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, None, 0.3))
+
+
+@pytest.mark.parametrize("at_once", [1, 30, 80, 1000])
+def test_it_is_the_same_however_few_heads_at_a_time(monkeypatch, at_once):
+    monkeypatch.setattr("lora_tune.fast.cpu_attention.AT_ONCE", at_once)
+    for mask in MASKS.values():
+        q, k, v = (draw(2, 3, 5, 4, seed=seed) for seed in range(3))
+        found = ProductAttention.apply(q, k, v, mask, 0.3)
+        expected = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3)
+        assert torch.allclose(found, expected, atol=1e-12)
+        weights = draw(2, 3, 5, 4, seed=3)
+        ours = torch.autograd.grad((found * weights).sum(), (q, k, v))
+        theirs = torch.autograd.grad((expected * weights).sum(), (q, k, v))
+        assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(ours, theirs, strict=True))
+
+
 @pytest.mark.parametrize("name", ["bert-base-cased", "gpt2", "distilbert-base-uncased"])
 def test_a_model_in_bfloat16_gets_as_near_to_full_precision(name, tmp_path):
     made = Parts(make_base(tmp_path, name), LoraConfig(rank=4), dropout=0.0)

@@ -19,7 +19,7 @@ from tests.tiny import make_base
 BASES = ["bert-base-cased", "distilbert-base-uncased", "roberta-base", "gpt2", "llama"]
 TOP = {"rank": 4, "alpha": 8, "dropout": 0.0, "layers_to_transform": [1]}
 TRAIN, VALIDATION = 16, 8
-PROOF = 4  # rows that go through all layers to prove it: two twice
+PROOF = 6  # rows that go through all layers to prove it: two thrice
 
 
 class Trainable:
@@ -140,7 +140,9 @@ def test_each_row_goes_through_the_trunk_once(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "training", [{"num_train_epochs": 1}, {"gradient_checkpointing": True}], ids=str
+    "training",
+    [{"num_train_epochs": 1}, {"gradient_checkpointing": True}, {"neftune_noise_alpha": 5.0}],
+    ids=str,
 )
 def test_where_it_does_not_pay_nothing_is_kept(tmp_path, monkeypatch, training):
     made = Trainable(make_base(tmp_path / "base", "bert-base-cased"))

@@ -276,7 +276,7 @@ def test_a_training_that_changes_nothing_says_so(run_tiny, plain):
     assert caveats[-1].startswith("Training changed nothing")
 
 
-@pytest.mark.parametrize("units", ["AMX", None])
+@pytest.mark.parametrize("units", ["AMX", None, "none"])
 def test_what_it_computes_with_is_kept_and_a_slow_choice_is_told(run_tiny, monkeypatch, units):
     monkeypatch.setattr("lora_tune.run.find_bfloat16_units", lambda _: units)
     shown = []
@@ -285,4 +285,4 @@ def test_what_it_computes_with_is_kept_and_a_slow_choice_is_told(run_tiny, monke
     assert environment["autocast"] == "bfloat16"
     assert {"threads", "keeps_freed_memory", "bfloat16_units"} <= environment.keys()
     told = [text for text in shown if text.startswith("training.bf16: ")]
-    assert len(told) == (units is None)
+    assert len(told) == (units == "none")
