@@ -103,7 +103,8 @@ def _run_all(
     contestants: Sequence[Contestant], work: Work, options: argparse.Namespace
 ) -> dict[str, list[Run]]:
     """Install contestants, then run them, a seed at a time, so that a slow moment hits all."""
-    chosen = [c for c in contestants if not options.only or c.words[0] in options.only]
+    only = set(options.only or [])
+    chosen = [c for c in contestants if not only or {c.script, c.words[0]} & only]
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in chosen}
     pythons = {}
     for contestant in chosen:
