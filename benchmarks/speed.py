@@ -110,7 +110,7 @@ def _table(
         "model without adapters or optimizer, on the same batches, in a loop of its own. Tokens "
         f"without padding; medians of {ROUNDS} interleaved rounds, the first {WARM_UP} steps of "
         f"each left out; cold: until the first step's end, the rows made ready by lora_tune for "
-        "all.\n{environment['device_name']}, {environment['threads']} threads; matrix "
+        f"all.\n{environment['device_name']}, {environment['threads']} threads; matrix "
         f"products of the model's shapes at {products['float32']:,.0f} GFLOP/s in float32, "
         f"{products['bfloat16']:,.0f} in bfloat16.\n\n"
         f"{table}\n"
