@@ -7,6 +7,7 @@ start or end in time is a row too. Writes peers.json and peers.md.
 
 import argparse
 import json
+import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -223,9 +224,19 @@ def _table(
     return f"{told}\n\n{table}\n"
 
 
+def _command(options: argparse.Namespace) -> str:
+    """Say what was run, the last time."""
+    words = ["python benchmarks/peers.py DATA"]
+    words += ["--causal-base BASE"] if options.causal_base else []
+    for name in ("only", "once"):
+        scripts = " ".join(shlex.quote(script) for script in getattr(options, name) or [])
+        words += [f"--{name} {scripts}"] if scripts else []
+    return " ".join([*words, f"--rounds {options.rounds} --limit {options.limit:g}"])
+
+
 def _page(tables: Sequence[str], options: argparse.Namespace, machine: str) -> str:
     head = (
-        f"Made by `make peers DATA=DATA`: MiniLM on the first {options.rows} training rows of "
+        f"Made by `{_command(options)}`: MiniLM on the first {options.rows} training rows of "
         "IMDb, at most 256 tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning "
         f"rate 1e-3, 3 epochs, batches of 16, where no settings of its own are named. Each in a "
         f"fresh process, {options.limit:g} s at most; total seconds and memory are of the whole "

@@ -28,7 +28,7 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 1,
     "save_only_model": True,
     "logging_nan_inf_filter": False,  # a NaN loss must be seen, not hidden
-    "fast": True,  # LoRA layers and attention of lora_tune/fast; false: those of PEFT and torch
+    "fast": True,  # all of lora_tune/fast; false: PEFT's and torch's own layers
     "early_stopping_patience": None,  # evaluations without improvement; null: no early stopping
     "early_stopping_threshold": 0.0,
     "report_to": "none",

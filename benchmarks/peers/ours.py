@@ -10,13 +10,19 @@ from typing import Any
 
 from work import Work, read_rows, read_work, report
 
-SAME = [
-    "lora.target_modules=[query, value]",
-    "training.learning_rate=1e-3",
-    "training.per_device_train_batch_size=16",
-    "training.num_train_epochs=3",
-    "data.truncation_side=right",
-]
+
+def name_settings(work: Work) -> list[str]:
+    """Say the settings of the others in the recipe's words."""
+    return [
+        f"lora.rank={work.rank}",
+        f"lora.alpha={work.alpha}",
+        f"lora.target_modules=[{', '.join(work.modules)}]",
+        f"training.learning_rate={work.learning_rate}",
+        f"training.per_device_train_batch_size={work.batch}",
+        f"training.num_train_epochs={work.epochs}",
+        f"data.max_length={work.max_length}",
+        "data.truncation_side=right",
+    ]
 
 
 def main(work: Work, way: str) -> None:
@@ -39,7 +45,7 @@ def main(work: Work, way: str) -> None:
     rows = [f"data.{split}.{key}=null" for split in files for key in ("samples", "split")]
     rows += [f"data.{split}.file={path}" for split, path in files.items()]
     seed = f"training.seed={work.seed}"
-    changes = [*rows, seed, *(SAME if way == "same" else [])]
+    changes = [*rows, seed, *(name_settings(work) if way == "same" else [])]
     recipe = load_recipe("minilm_imdb_lora", [f"data.source={work.train}", *changes])
     task, base = find_task(recipe.task), find_base(recipe.model)
     assert base.folder == Path(work.base)

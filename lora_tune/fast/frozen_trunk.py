@@ -113,8 +113,8 @@ def frozen_trunk(
 def find_trunk(model: Any, data: Data, *, collate: Callable[..., Any]) -> Trunk | None:
     """Find the layers below all that is trained, and prove on two rows that states can stand in.
 
-    The shortest row and the longest go through the model together while it trains, and each by
-    itself while it does not. Their states are to be the same, so there is neither chance nor
+    Half of the shortest row and the longest go through the model together while it trains, and each
+    by itself while it does not. Their states are to be the same, so there is neither chance nor
     padding in them; and so are the model's answers, from kept states and from its own.
 
     Returns:
