@@ -229,9 +229,12 @@ def train_ours(inputs: Any, arguments: Any, watch: Watch, *, adapter: bool = Tru
 
 def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
     """Run the frozen model without adapters, forward and back to its embeddings: the ceiling."""
+    from dataclasses import replace
+
     import torch
 
-    from lora_tune.batching import make_collator
+    from lora_tune.batching import MULTIPLE, make_collator
+    from lora_tune.fast.cast_weights import cast_weights, casts_standing_in
     from lora_tune.fast.cpu_attention import product_attention
     from lora_tune.loading import make_loader
     from lora_tune.trials import load_base_model
@@ -241,13 +244,19 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
     model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
     model.get_input_embeddings().register_forward_hook(lambda _, __, out: out.requires_grad_(True))
     model.train()
-    collate = make_collator(inputs.tokenizer, inputs.task, model)
+    collator: Any = make_collator(inputs.tokenizer, inputs.task, model)
+    collate = replace(collator, pad_to_multiple_of=MULTIPLE)
+    casts = cast_weights(model, torch.bfloat16)
     losses = []
     for batch in make_loader(
         inputs.data.train.encoded, arguments, batch_size=BATCH, collate=collate
     ):
         labels = batch.pop("labels")
-        with torch.autocast("cpu", torch.bfloat16), product_attention():
+        with (
+            torch.autocast("cpu", torch.bfloat16),
+            product_attention(),
+            casts_standing_in(casts),
+        ):
             logits = model(**batch).logits
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)
         loss.backward()

@@ -23,6 +23,7 @@ PADDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "DataCollatorForSeq2Seq": (_TOKENS, ("labels", "decoder_input_ids")),
 }
 POOL_STEPS = 64  # sorted by length together
+MULTIPLE = 32  # tokens; of a batch's width, where every other width would cost
 FEWEST_POOLS = 4  # in an epoch, so that the rows of a step are others in the next
 
 
@@ -135,7 +136,7 @@ class StepBatches:
 
 
 def split_batch(
-    inputs: Mapping[str, "torch.Tensor"], token_budget: float, task: Task
+    inputs: Mapping[str, "torch.Tensor"], token_budget: float, task: Task, *, multiple: int = 1
 ) -> list[dict[str, "torch.Tensor"]]:
     """Split a padded batch into micro-batches of like length, each padded to its own longest.
 
@@ -143,6 +144,7 @@ def split_batch(
         inputs: of the model, (rows, ...) each, padded by the task's collator.
         token_budget: most tokens of a micro-batch, padding counted; a decoder's own input is held
             to it too. A longer row goes alone.
+        multiple: tokens; a micro-batch is padded on to a multiple of it, if the batch is as wide.
     """
     if "attention_mask" not in inputs:  # of models that tell no padding apart
         return [dict(inputs)]
@@ -155,10 +157,20 @@ def split_batch(
         rows = numbers.tolist()
         part = {name: values[rows] for name, values in inputs.items()}
         for names, kept in ((with_input, filled), (with_target, aimed)):
-            places = kept[rows].any(dim=0)
+            places = _filled_places(kept[rows].any(dim=0), multiple)
             part |= {name: part[name][:, places] for name in names if name in part}
         parts.append(part)
     return parts
+
+
+def _filled_places(filled: "torch.Tensor", multiple: int) -> slice:
+    """Find the places from the first that is filled to the last, and padding beside them."""
+    most = len(filled)
+    first = int(filled.int().argmax())
+    after = most - int(filled.flip(0).int().argmax())
+    width = min(most, -(-(after - first) // multiple) * multiple)
+    start = min(first, most - width)
+    return slice(start, start + width)
 
 
 def model_inputs(columns: dict[str, Sequence[Any]]) -> list[dict[str, Any]]:

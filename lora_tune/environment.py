@@ -40,10 +40,12 @@ def keep_freed_memory() -> None:
     """Let glibc keep large freed blocks instead of giving each back to the kernel.
 
     Training frees and takes the same large tensors at every step; by default each comes as fresh
-    pages that fault one by one. Must run before torch allocates; does nothing without glibc.
+    pages that fault one by one. torch is also to ask for large pages, where the kernel has them.
+    Must run before torch allocates; glibc's part does nothing without glibc.
 
-    Source: mallopt(3).
+    Source: mallopt(3); madvise(2), MADV_HUGEPAGE.
     """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         global _keeps_freed_memory

@@ -5,15 +5,16 @@ memory, and each kept for the way back. Here the product by A and B is added whe
 the scale and b go into B, and x is kept once for all layers that read it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import MethodType
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from lora_tune.fast.cast_weights import Casts
 
 ADAPTER = "default"
 
@@ -92,15 +93,18 @@ def draw_kept(x: Tensor, dropout: float) -> Tensor:
 
 
 @contextmanager
-def fused_lora(model: nn.Module) -> Iterator[int]:
+def fused_lora(model: nn.Module, casts: Casts | None = None) -> Iterator[int]:
     """Swap the forward of every LoRA layer that can be fused, and give PEFT's back at the end.
+
+    Args:
+        casts: of frozen weights and biases, to compute with under autocast.
 
     Yields:
         How many there are.
     """
     layers = [module for module in model.modules() if can_fuse(module)]
     for layer in layers:
-        layer.forward = MethodType(_forward, layer)
+        layer.forward = _make_forward(layer, casts or {})
     try:
         yield len(layers)
     finally:
@@ -127,21 +131,26 @@ def can_fuse(module: nn.Module) -> bool:
     )
 
 
-def _forward(layer: Any, x: Tensor, *_: Any, **__: Any) -> Tensor:
+def _make_forward(layer: Any, casts: Casts) -> Callable[..., Tensor]:
     base, drop = layer.base_layer, layer.lora_dropout[ADAPTER]
-    device = x.device.type
-    is_mixed = torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if is_mixed else base.weight.dtype
-    weight = base.weight if isinstance(base, Conv1D) else base.weight.T
-    bias = None if base.bias is None else base.bias.to(dtype)
-    with torch.autocast(device, enabled=False):
-        y = FusedLora.apply(
-            x.to(dtype).reshape(-1, x.shape[-1]),
-            weight.to(dtype),
-            bias,
-            layer.lora_A[ADAPTER].weight,
-            layer.lora_B[ADAPTER].weight,
-            layer.scaling[ADAPTER],
-            drop.p if isinstance(drop, nn.Dropout) and layer.training else 0.0,
-        )
-    return y.view(*x.shape[:-1], -1)
+
+    def forward(x: Tensor, *_: Any, **__: Any) -> Tensor:
+        device = x.device.type
+        is_mixed = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if is_mixed else base.weight.dtype
+        own = (base.weight, base.bias)
+        weight, bias = casts.get(base, own) if is_mixed else own
+        weight = weight if isinstance(base, Conv1D) else weight.T
+        with torch.autocast(device, enabled=False):
+            y = FusedLora.apply(
+                x.to(dtype).reshape(-1, x.shape[-1]),
+                weight.to(dtype),
+                None if bias is None else bias.to(dtype),
+                layer.lora_A[ADAPTER].weight,
+                layer.lora_B[ADAPTER].weight,
+                layer.scaling[ADAPTER],
+                drop.p if isinstance(drop, nn.Dropout) and layer.training else 0.0,
+            )
+        return y.view(*x.shape[:-1], -1)
+
+    return forward

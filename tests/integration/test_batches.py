@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
+from transformers import Trainer
 
 from lora_tune import evaluation
 from lora_tune.batching import StepBatches, make_collator, split_batch
@@ -153,6 +155,45 @@ def test_each_part_is_padded_to_its_own_longest(name, tmp_path):
         for key, values in collate(one).items():
             assert torch.equal(part[key], values), key
     assert sorted(names) == list(range(8))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("name", TASKS)
+def test_each_part_is_padded_on_to_a_multiple(name, side, tmp_path):
+    parts = Parts(make_base(tmp_path, TASKS[name]), task=find_task(name))
+    parts.tokenizer.padding_side = side
+    encoded = dict(parts.tokenizer([text[:99] for text in reviews()[0][:8]]))
+    encoded["labels"] = list(label_rows(name, encoded))
+    collate = make_collator(parts.tokenizer, parts.task, parts.model)
+    collate = replace(collate, pad_to_multiple_of=8)
+    rows = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+    whole = collate(rows)
+    split = split_batch(whole, 80, parts.task, multiple=8)
+    assert len({part["input_ids"].shape[1] for part in split}) > 1
+    for part in split:
+        assert part["input_ids"].shape[1] % 8 == 0
+        for key, values in collate([rows[i] for i in part_rows(part, whole)]).items():
+            assert torch.equal(part[key], values), key
+
+
+@pytest.mark.parametrize(("longest", "multiple"), [(128, 32), (112, 16), (126, 2)])
+@pytest.mark.parametrize("training", [{"bf16": True}, {}, {"bf16": True, "fast": False}])
+def test_batches_are_as_wide_as_a_multiple_where_a_width_costs(
+    run_tiny, monkeypatch, longest, multiple, training
+):
+    """In bfloat16 on a CPU; and never wider than a row may be."""
+    widths = []
+    plain = Trainer.training_step
+
+    def see(trainer, model, inputs, *more):
+        widths.append(inputs["input_ids"].shape[1])
+        return plain(trainer, model, inputs, *more)
+
+    monkeypatch.setattr(Trainer, "training_step", see)
+    run_tiny(training=training | {"num_train_epochs": 1}, data={"max_length": longest})
+    assert max(widths) <= longest
+    is_wide = all(width % multiple == 0 for width in widths)
+    assert is_wide == (training == {"bf16": True})
 
 
 def part_rows(part, whole):

@@ -1,0 +1,95 @@
+"""Frozen weights that are cast once give what autocast gives, bit for bit, and only under it."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from transformers.pytorch_utils import Conv1D
+
+from lora_tune.fast import cast_weights as room
+from lora_tune.fast.cast_weights import cast_weights, casts_standing_in
+from lora_tune.fast.fused_lora import fused_lora
+from lora_tune.recipe import LoraConfig
+from lora_tune.tasks import find_task
+from tests.parts import Parts
+from tests.tiny import make_base, reviews
+
+CASES = {
+    "bert-base-cased": ("sequence_classification", ["query"]),
+    "gpt2": ("causal_lm", ["c_attn"]),  # its head's weights are its embeddings
+    "llama": ("sequence_classification", "all-linear"),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def parts(request, tmp_path_factory):
+    folder = make_base(tmp_path_factory.mktemp("base"), request.param)
+    task, targets = CASES[request.param]
+    lora = LoraConfig(rank=4, alpha=8, dropout=0.0, target_modules=targets)
+    made = Parts(folder, lora, task=find_task(task), dropout=0.0)
+    made.attach()
+    for parameter in made.adapted.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    for module in made.adapted.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return made
+
+
+def run(parts, *, mixed=True):
+    """Logits, and every trained parameter's gradient, of one batch."""
+    inputs = parts.tokenizer(reviews()[0][:4], padding=True, truncation=True, return_tensors="pt")
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        logits = parts.adapted(**inputs).logits
+    logits.float().square().mean().backward()
+    gradients = {n: p.grad.clone() for n, p in parts.adapted.named_parameters() if p.requires_grad}
+    parts.adapted.zero_grad()
+    return {"logits": logits.detach(), **gradients}
+
+
+@pytest.mark.parametrize("is_fused", [False, True])
+@pytest.mark.parametrize("mixed", [True, False])
+def test_nothing_is_computed_otherwise(parts, is_fused, mixed):
+    casts = cast_weights(parts.adapted, torch.bfloat16)
+    with fused_lora(parts.adapted) if is_fused else nullcontext():
+        expected = run(parts, mixed=mixed)
+    assert casts
+    fused = fused_lora(parts.adapted, casts) if is_fused else nullcontext()
+    with fused, casts_standing_in(casts):
+        found = run(parts, mixed=mixed)
+    assert any(value.any() for name, value in found.items() if "lora_A" in name)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+    assert not any("forward" in vars(module) for module in parts.adapted.modules())
+
+
+def test_they_are_what_is_computed_with_under_autocast(parts):
+    casts = cast_weights(parts.adapted, torch.bfloat16)
+    for weight, _ in casts.values():
+        weight.zero_()
+    expected = run(parts)
+    for is_fused in (False, True):
+        fused = fused_lora(parts.adapted, casts) if is_fused else nullcontext()
+        with fused, casts_standing_in(casts):
+            assert not torch.equal(run(parts)["logits"], expected["logits"])
+
+
+def test_what_trains_is_not_cast(parts):
+    casts = cast_weights(parts.adapted, torch.bfloat16)
+    linear = [m for m in parts.adapted.modules() if type(m) in (torch.nn.Linear, Conv1D)]
+    assert casts.keys() == {m for m in linear if not m.weight.requires_grad}
+    assert len(casts) < len(linear)
+
+
+def test_what_takes_too_much_memory_is_left(parts, monkeypatch):
+    monkeypatch.setattr(room, "MOST_BYTES", 1000)
+    assert cast_weights(parts.adapted, torch.bfloat16) == {}
+
+
+def test_a_layer_with_a_hook_is_left(parts):
+    layer = next(iter(cast_weights(parts.adapted, torch.bfloat16)))
+    hook = layer.register_forward_pre_hook(lambda *_: None)
+    assert layer not in cast_weights(parts.adapted, torch.bfloat16)
+    hook.remove()
+    assert layer in cast_weights(parts.adapted, torch.bfloat16)
