@@ -129,6 +129,8 @@ def _recipe(data: str, rows: int, max_length: int, seed: int, checks: int) -> li
         *(f"training.{word}" for word in NO_EVALUATION),
         "training.learning_rate=1e-3",
         "training.num_train_epochs=1",
+        "training.warmup_steps=0",
+        "training.adam_beta2=0.999",
         f"training.per_device_train_batch_size={BATCH}",
         f"training.seed={seed}",
     ]

@@ -19,7 +19,7 @@ from lora_tune.statistics import paired_interval, wilson_interval
 
 NAMES = ("tutorial", "ours")
 SEEDS = (1, 2, 3)
-ROWS, MAX_LENGTH, CHECKS = 1250, 512, 8  # a fifth of the rows is for validation
+ROWS, MAX_LENGTH, CHECKS = 1250, 512, 5  # a fifth of the rows is for validation
 
 
 def main(data: str) -> None:

@@ -20,6 +20,8 @@ def name_settings(work: Work) -> list[str]:
         f"training.learning_rate={work.learning_rate}",
         f"training.per_device_train_batch_size={work.batch}",
         f"training.num_train_epochs={work.epochs}",
+        "training.warmup_steps=0",
+        "training.adam_beta2=0.999",
         f"data.max_length={work.max_length}",
         "data.truncation_side=right",
     ]
