@@ -7,6 +7,7 @@ it trains, off the clock, and the test rows at the end.
 """
 
 import json
+import math
 import os
 import resource
 import sys
@@ -235,7 +236,7 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
 
     import torch
 
-    from lora_tune.batching import MULTIPLE, make_collator
+    from lora_tune.batching import MULTIPLE, make_collator, split_batch
     from lora_tune.fast.cast_weights import cast_weights, casts_standing_in
     from lora_tune.fast.cpu_attention import product_attention
     from lora_tune.loading import make_loader
@@ -253,6 +254,8 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
     for batch in make_loader(
         inputs.data.train.encoded, arguments, batch_size=BATCH, collate=collate
     ):
+        width = inputs.tokenizer.model_max_length
+        (batch,) = split_batch(batch, math.inf, inputs.task, most_width=width)
         labels = batch.pop("labels")
         with (
             torch.autocast("cpu", torch.bfloat16),

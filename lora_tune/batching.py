@@ -23,7 +23,7 @@ PADDED: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "DataCollatorForSeq2Seq": (_TOKENS, ("labels", "decoder_input_ids")),
 }
 POOL_STEPS = 64  # sorted by length together
-MULTIPLE = 32  # tokens; of a batch's width, where every other width would cost
+MULTIPLE = 32  # tokens; of the widths of wide batches, where each width has a price
 FEWEST_POOLS = 4  # in an epoch, so that the rows of a step are others in the next
 
 
@@ -136,7 +136,11 @@ class StepBatches:
 
 
 def split_batch(
-    inputs: Mapping[str, "torch.Tensor"], token_budget: float, task: Task, *, multiple: int = 1
+    inputs: Mapping[str, "torch.Tensor"],
+    token_budget: float,
+    task: Task,
+    *,
+    most_width: int | None = None,
 ) -> list[dict[str, "torch.Tensor"]]:
     """Split a padded batch into micro-batches of like length, each padded to its own longest.
 
@@ -144,32 +148,44 @@ def split_batch(
         inputs: of the model, (rows, ...) each, padded by the task's collator.
         token_budget: most tokens of a micro-batch, padding counted; a decoder's own input is held
             to it too. A longer row goes alone.
-        multiple: tokens; a micro-batch is padded on to a multiple of it, if the batch is as wide.
+        most_width: tokens; up to there, a micro-batch is padded on to one of few widths. The batch
+            is to be padded to a multiple of MULTIPLE. None: to no more than its longest row.
     """
     if "attention_mask" not in inputs:  # of models that tell no padding apart
         return [dict(inputs)]
     with_input, with_target = PADDED[task.collator]
     filled = inputs["attention_mask"].bool()
     aimed = inputs["labels"] != IGNORED if with_target else filled
-    lengths = filled.sum(dim=1).maximum(aimed.sum(dim=1))
+    lengths = filled.sum(dim=1).maximum(aimed.sum(dim=1)).tolist()
+    if most_width is not None:
+        lengths = [widen(length, most_width) for length in lengths]
     parts = []
-    for numbers in batches_by_length(lengths.cpu().numpy(), token_budget):
+    for numbers in batches_by_length(lengths, token_budget):
         rows = numbers.tolist()
         part = {name: values[rows] for name, values in inputs.items()}
         for names, kept in ((with_input, filled), (with_target, aimed)):
-            places = _filled_places(kept[rows].any(dim=0), multiple)
+            places = _filled_places(kept[rows].any(dim=0), most_width)
             part |= {name: part[name][:, places] for name in names if name in part}
         parts.append(part)
     return parts
 
 
-def _filled_places(filled: "torch.Tensor", multiple: int) -> slice:
+def widen(width: int, most: int) -> int:
+    """Round a width up to one of few: by less than an eighth, and not above the most.
+
+    From one power of two to the next there are eight widths, and above 256 the multiples of 32.
+    """
+    step = min(MULTIPLE, 1 << max(0, (width // 8).bit_length() - 1))
+    return min(most, -(-width // step) * step)
+
+
+def _filled_places(filled: "torch.Tensor", most_width: int | None) -> slice:
     """Find the places from the first that is filled to the last, and padding beside them."""
-    most = len(filled)
     first = int(filled.int().argmax())
-    after = most - int(filled.flip(0).int().argmax())
-    width = min(most, -(-(after - first) // multiple) * multiple)
-    start = min(first, most - width)
+    width = len(filled) - int(filled.flip(0).int().argmax()) - first
+    if most_width is not None:
+        width = min(len(filled), widen(width, most_width))
+    start = min(first, len(filled) - width)
     return slice(start, start + width)
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,8 +116,14 @@ def train_adapter(
         )
     start = time.perf_counter()
     fast = training["fast"]
+    if fast and find_device() == "cpu":
+        if arguments.bf16:
+            trainer.casts = cast_weights(model, torch.bfloat16)
+        if arguments.bf16 or model.dtype == torch.bfloat16:
+            trainer.take_few_widths(collate)
     with frozen_trunk(model, data, arguments, collate=collate) if fast else nullcontext():
         trainer.train()
+    trainer.casts.clear()  # the trainer refers to itself, and so would live on with them
     # Under bf16 or fp16 it wrapped forward in autocast; evaluation is without, on both sides.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state
@@ -139,6 +144,7 @@ class AdapterTrainer(Trainer):
     token_budget: int  # most tokens of a forward pass in training
     has_own_batches: bool  # or else those of Trainer's own samplers
     most_evaluated: int | None  # rows at once; None: as many as their tokens allow
+    most_width: int | None = None  # up to which batches take few widths; None: they take any
 
     def __init__(
         self,
@@ -154,6 +160,8 @@ class AdapterTrainer(Trainer):
         self.weights = None if data.class_weights is None else torch.tensor(data.class_weights)
         self.task = task
         self.show = show
+        self.collate = collate
+        self.casts: Casts = {}  # of frozen weights, while it trains
         super().__init__(
             model=model,
             args=arguments,
@@ -168,6 +176,20 @@ class AdapterTrainer(Trainer):
             self.remove_callback(callback)  # they print Python dicts
         if not arguments.disable_tqdm:
             self.add_callback(QuietProgress())
+
+    def take_few_widths(self, collate: Any) -> None:
+        """Train on batches of few widths, where padding on changes nothing that is computed.
+
+        In bfloat16 on a CPU, torch compiles each product anew for each width, and keeps the last
+        1,024.
+
+        Source: oneDNN's developer guide, "Primitive Cache".
+        """
+        tokenizer = collate.tokenizer
+        # Positions that count padding would move; what has no mask would see it.
+        if tokenizer.padding_side == "right" and "attention_mask" in tokenizer.model_input_names:
+            self.most_width = tokenizer.model_max_length
+            self.data_collator = replace(collate, pad_to_multiple_of=MULTIPLE)
 
     def step_loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
         """Compute a micro-batch's share of its step's loss; called by Trainer."""
@@ -184,27 +206,12 @@ class AdapterTrainer(Trainer):
         """Make the loader of training rows; called by Trainer."""
         if not self.has_own_batches:
             return super().get_train_dataloader()
-        collate = self.data_collator
-        if self.multiple > 1:
-            collate = replace(collate, pad_to_multiple_of=self.multiple)
         return make_loader(
-            self.train_dataset, self.args, batch_size=self._train_batch_size, collate=collate
+            self.train_dataset,
+            self.args,
+            batch_size=self._train_batch_size,
+            collate=self.data_collator,
         )
-
-    @property
-    def multiple(self) -> int:
-        """What the width of every batch is a multiple of, in tokens.
-
-        In bfloat16 on a CPU, torch compiles each product anew for each width, and keeps the last
-        1,024. A divisor of the most tokens of a row, so that none is padded beyond what the base
-        has places for.
-
-        Source: oneDNN's developer guide, "Primitive Cache".
-        """
-        is_bfloat16 = self.args.bf16 or self.model.dtype == torch.bfloat16
-        if not (self.is_fast and is_bfloat16 and self.args.device.type == "cpu"):
-            return 1
-        return math.gcd(MULTIPLE, self.data_collator.tokenizer.model_max_length)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         """Run one batch there and back; called by Trainer."""
@@ -214,13 +221,6 @@ class AdapterTrainer(Trainer):
         with fused_lora(model, casts), casts_standing_in(casts), product_attention():
             return self.run_parts(model, inputs, num_items_in_batch)
 
-    @cached_property
-    def casts(self) -> Casts:
-        """What stands in for frozen weights under autocast, on a CPU."""
-        if not (self.args.bf16 and self.args.device.type == "cpu"):
-            return {}
-        return cast_weights(self.model, torch.bfloat16)
-
     def run_parts(self, model: Any, inputs: Any, items: Any) -> Any:
         """Run a batch there and back in as many micro-batches as the token budget asks for.
 
@@ -229,16 +229,12 @@ class AdapterTrainer(Trainer):
         steps_within = self.is_deepspeed_enabled or self.args.optim in ("lomo", "adalomo")
         # These step in each backward.
         budget = math.inf if steps_within else self.token_budget
-        *parts, last = split_batch(inputs, budget, self.task, multiple=self.multiple)
+        *parts, last = split_batch(inputs, budget, self.task, most_width=self.most_width)
         loss = 0.0
         for part in parts:
             with self.accelerator.no_sync(model):  # processes may have unlike numbers of them
                 loss += super().training_step(model, part, items)
         return loss + super().training_step(model, last, items)
-
-    def floating_point_ops(self, _: Any) -> int:
-        """Leave operations uncounted: Trainer would walk all parameters in each step for it."""
-        return 0
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
         """Make the optimizer, with a learning rate of its own for each B; called by Trainer.
@@ -265,7 +261,7 @@ class AdapterTrainer(Trainer):
                 self.model,
                 self.validation,
                 task=self.task,
-                collate=self.data_collator,
+                collate=self.collate,
                 most_rows=self.most_evaluated,
                 title="validation",
             )

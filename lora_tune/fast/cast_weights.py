@@ -24,7 +24,11 @@ def cast_weights(model: nn.Module, dtype: torch.dtype) -> Casts:
     Returns:
         Nothing where they would take too much memory.
     """
-    frozen = [layer for layer in model.modules() if _is_plain(layer)]
+    frozen = [
+        layer
+        for name, layer in model.named_modules()
+        if _is_plain(layer) and "original_module" not in name.split(".")  # which PEFT never runs
+    ]
     if sum(p.numel() for layer in frozen for p in layer.parameters()) * dtype.itemsize > MOST_BYTES:
         return {}
     return {

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from lora_tune import evaluation
-from lora_tune.batching import StepBatches, make_collator, split_batch
+from lora_tune.batching import MULTIPLE, StepBatches, make_collator, split_batch, widen
 from lora_tune.errors import DataError
 from lora_tune.evaluation import answer_rows
 from lora_tune.loading import make_loader
@@ -157,29 +157,53 @@ def test_each_part_is_padded_to_its_own_longest(name, tmp_path):
     assert sorted(names) == list(range(8))
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("name", TASKS)
-def test_each_part_is_padded_on_to_a_multiple(name, side, tmp_path):
+def test_each_part_is_padded_on_to_one_of_few_widths(name, tmp_path):
     parts = Parts(make_base(tmp_path, TASKS[name]), task=find_task(name))
-    parts.tokenizer.padding_side = side
     encoded = dict(parts.tokenizer([text[:99] for text in reviews()[0][:8]]))
     encoded["labels"] = list(label_rows(name, encoded))
     collate = make_collator(parts.tokenizer, parts.task, parts.model)
-    collate = replace(collate, pad_to_multiple_of=8)
+    wide = replace(collate, pad_to_multiple_of=MULTIPLE)
     rows = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
-    whole = collate(rows)
-    split = split_batch(whole, 80, parts.task, multiple=8)
-    assert len({part["input_ids"].shape[1] for part in split}) > 1
-    for part in split:
-        assert part["input_ids"].shape[1] % 8 == 0
-        for key, values in collate([rows[i] for i in part_rows(part, whole)]).items():
-            assert torch.equal(part[key], values), key
+    whole, names = wide(rows), []
+    most = max(map(len, encoded["input_ids"]))
+    for budget in range(100, 500, 7):
+        for part in split_batch(whole, budget, parts.task, most_width=most):
+            assert len(part["input_ids"]) == 1 or part["input_ids"].numel() <= budget
+    for part in split_batch(whole, 160, parts.task, most_width=most):
+        width = part["input_ids"].shape[1]
+        names += part_rows(part, whole)
+        own = [rows[i] for i in part_rows(part, whole)]
+        assert width == widen(max(len(row["input_ids"]) for row in own), most)
+        for key, values in wide(own).items():
+            assert torch.equal(
+                part[key], values[:, : part[key].shape[1]] if values.ndim > 1 else values
+            )
+    assert sorted(names) == list(range(8))
 
 
-@pytest.mark.parametrize(("longest", "multiple"), [(128, 32), (112, 16), (126, 2)])
-@pytest.mark.parametrize("training", [{"bf16": True}, {}, {"bf16": True, "fast": False}])
-def test_batches_are_as_wide_as_a_multiple_where_a_width_costs(
-    run_tiny, monkeypatch, longest, multiple, training
+def test_there_are_few_widths_none_of_them_much_wider():
+    widths = {width: widen(width, 500) for width in range(1, 501)}
+    assert all(width <= wider <= 500 for width, wider in widths.items())
+    assert all(wider < width * 9 / 8 for width, wider in widths.items())
+    assert len(set(widths.values())) < 60
+    assert {wider % 32 for width, wider in widths.items() if 256 <= width < 480} == {0}
+    assert max(widths.values()) == 500
+
+
+@pytest.mark.parametrize("longest", [128, 117])
+@pytest.mark.parametrize(
+    ("changes", "is_few"),
+    [
+        ({"training": {"bf16": True}}, True),
+        ({"training": {"bf16": True, "train_sampling_strategy": "random"}}, True),
+        ({"model": {"dtype": "bfloat16"}}, True),
+        ({}, False),
+        ({"training": {"bf16": True, "fast": False}}, False),
+    ],
+)
+def test_batches_take_few_widths_where_a_width_has_a_price(
+    run_tiny, monkeypatch, longest, changes, is_few
 ):
     """In bfloat16 on a CPU; and never wider than a row may be."""
     widths = []
@@ -190,10 +214,23 @@ def test_batches_are_as_wide_as_a_multiple_where_a_width_costs(
         return plain(trainer, model, inputs, *more)
 
     monkeypatch.setattr(Trainer, "training_step", see)
-    run_tiny(training=training | {"num_train_epochs": 1}, data={"max_length": longest})
+    training = changes.get("training", {}) | {"num_train_epochs": 1}
+    run_tiny(**{"model": changes.get("model", {})}, training=training, data={"max_length": longest})
     assert max(widths) <= longest
-    is_wide = all(width % multiple == 0 for width in widths)
-    assert is_wide == (training == {"bf16": True})
+    assert all(width == widen(width, longest) for width in widths) == is_few
+
+
+@pytest.mark.parametrize("fault", ["padding_side", "model_input_names"])
+def test_batches_keep_their_width_where_padding_would_be_seen(fault, tmp_path):
+    """By positions that count padding, or by a model without a mask."""
+    parts = Parts(make_base(tmp_path / "base", "bert-base-cased"))
+    parts.attach()
+    rows = Dataset.from_dict({"input_ids": [[1]], "length": [1]})
+    trainer = make_trainer(parts, rows, tmp_path)
+    setattr(parts.tokenizer, fault, "left" if fault == "padding_side" else ["input_ids"])
+    trainer.take_few_widths(trainer.collate)
+    assert trainer.most_width is None
+    assert trainer.data_collator.pad_to_multiple_of is None
 
 
 def part_rows(part, whole):
@@ -224,6 +261,15 @@ def test_trainers_own_samplers_are_there_where_they_are_asked_for(run_tiny, monk
     else:
         names = {"group_by_length": "LengthGroupedSampler", "sequential": "SequentialSampler"}
         assert type(loader.batch_sampler.sampler).__name__ == names[strategy]
+
+
+def test_freed_memory_is_asked_for_in_large_pages_unless_the_user_says_otherwise():
+    code = "from lora_tune.environment import keep_freed_memory as keep; keep(); import os; "
+    code += "print(os.environ['THP_MEM_ALLOC_ENABLE'])"
+    for own, expected in ({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0"):
+        clean = {k: v for k, v in os.environ.items() if k != "THP_MEM_ALLOC_ENABLE"}
+        found = subprocess.check_output([sys.executable, "-c", code], env=clean | own, text=True)
+        assert found.strip() == expected
 
 
 def test_fewer_rows_than_processes_are_refused(tmp_path):

@@ -67,19 +67,23 @@ def test_nothing_is_computed_otherwise(parts, is_fused, mixed):
 def test_they_are_what_is_computed_with_under_autocast(parts):
     casts = cast_weights(parts.adapted, torch.bfloat16)
     for weight, _ in casts.values():
-        weight.zero_()
-    expected = run(parts)
-    for is_fused in (False, True):
-        fused = fused_lora(parts.adapted, casts) if is_fused else nullcontext()
-        with fused, casts_standing_in(casts):
-            assert not torch.equal(run(parts)["logits"], expected["logits"])
+        weight.normal_()
+    expected = run(parts)["logits"]
+    with casts_standing_in(casts):
+        assert not torch.equal(run(parts)["logits"], expected)
+    with fused_lora(parts.adapted):
+        expected = run(parts)["logits"]
+    with fused_lora(parts.adapted, casts):
+        assert not torch.equal(run(parts)["logits"], expected)
 
 
 def test_what_trains_is_not_cast(parts):
     casts = cast_weights(parts.adapted, torch.bfloat16)
     linear = [m for m in parts.adapted.modules() if type(m) in (torch.nn.Linear, Conv1D)]
-    assert casts.keys() == {m for m in linear if not m.weight.requires_grad}
-    assert len(casts) < len(linear)
+    frozen = {m for m in linear if not m.weight.requires_grad}
+    unused = {m for n, m in parts.adapted.named_modules() if "original_module" in n}
+    assert casts.keys() == frozen - unused
+    assert len(frozen) < len(linear)
 
 
 def test_what_takes_too_much_memory_is_left(parts, monkeypatch):
@@ -93,3 +97,26 @@ def test_a_layer_with_a_hook_is_left(parts):
     assert layer not in cast_weights(parts.adapted, torch.bfloat16)
     hook.remove()
     assert layer in cast_weights(parts.adapted, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("training", "count"), [({"bf16": True}, 1), ({}, 0), ({"bf16": True, "fast": False}, 0)]
+)
+def test_training_makes_them_once_and_computes_with_them(run_tiny, monkeypatch, training, count):
+    made, used = [], []
+
+    def see(*arguments):
+        made.append(cast_weights(*arguments))
+        return made[-1]
+
+    def see_used(casts):
+        used.append(len(casts))
+        return casts_standing_in(casts)
+
+    monkeypatch.setattr("lora_tune.training.cast_weights", see)
+    monkeypatch.setattr("lora_tune.training.casts_standing_in", see_used)
+    run_tiny(training=training | {"num_train_epochs": 1})
+    assert len(made) == count
+    assert all(number > 0 for number in used) == bool(count) or not used
+    assert bool(used) == training.get("fast", True)
+    assert made == [{}] * count  # none outlives the training

@@ -99,6 +99,8 @@ def test_what_dropout_leaves_is_drawn_place_by_place(share):
     assert kept.unique().tolist() == [0, 1]
     dropped = 1 - kept.double().flatten()
     assert dropped.mean().item() == pytest.approx(share, rel=0.03)
+    ends = torch.stack([draw_kept(kept[0], share) for _ in range(40_000)])[:, [0, -1]]
+    assert 1 - ends.double().mean().item() == pytest.approx(share, rel=0.15)
     for apart in (1, 2, 3, 4):  # four places come from one number of the generator
         together = (dropped[apart:] * dropped[:-apart]).mean().item()
         assert together == pytest.approx(share**2, abs=4 * share / len(dropped) ** 0.5)
