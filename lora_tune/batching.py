@@ -59,7 +59,7 @@ def batches_by_length(
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
-        rows = max(1, int(token_budget // max(1, lengths[order[start]])))
+        rows = max(1, int(min(len(order), token_budget / max(1, lengths[order[start]]))))
         rows = rows if most_rows is None else min(rows, most_rows)
         yield order[start : start + rows]
         start += rows

@@ -1,5 +1,6 @@
 """Batches hold every row once, rows of like length together, and no more than they may."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -88,3 +89,7 @@ def test_a_budget_holds_but_for_a_row_that_is_longer(most_rows):
         assert room < lengths[rows].max() or len(rows) == most_rows, "more would have gone in"
         assert lengths[after].max() <= lengths[rows].min()
     assert max(map(len, batches)) == (most_rows or 14)
+
+
+def test_without_a_budget_all_rows_go_together():
+    assert [rows.tolist() for rows in batches_by_length([3, 5, 4], math.inf)] == [[1, 2, 0]]
