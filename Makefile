@@ -73,6 +73,7 @@ quantization: .venv/ready
 # make bench DATA=FOLDER: training speed beside plain Trainer and PEFT, on IMDb reviews
 bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py $(DATA)
+	$(BIN)/python benchmarks/step_profile.py $(DATA)
 	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA)
 
 # make runs DATA=FOLDER MORE=FILE: the cost of many rows, and of a second run

@@ -105,7 +105,7 @@ def _run_all(
 ) -> dict[str, list[Run]]:
     """Install contestants, then run them, a seed at a time, so that a slow moment hits all."""
     only = set(options.only or [])
-    chosen = [c for c in contestants if not only or {c.script, c.words[0]} & only]
+    chosen = [c for c in contestants if not only or c.script in only]
     runs: dict[str, list[Run]] = {contestant.name: [] for contestant in chosen}
     pythons = {}
     for contestant in chosen:
@@ -235,8 +235,9 @@ def _command(options: argparse.Namespace) -> str:
 
 
 def _page(tables: Sequence[str], options: argparse.Namespace, machine: str) -> str:
+    kept = " (contestants that this does not name: by a run before)" if options.only else ""
     head = (
-        f"Made by `{_command(options)}`: MiniLM on the first {options.rows} training rows of "
+        f"Made by `{_command(options)}`{kept}: MiniLM on the first {options.rows} training rows of "
         "IMDb, at most 256 tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning "
         f"rate 1e-3, 3 epochs, batches of 16, where no settings of its own are named. Each in a "
         f"fresh process, {options.limit:g} s at most; total seconds and memory are of the whole "

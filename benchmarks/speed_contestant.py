@@ -107,8 +107,7 @@ def main(
     watch = Watch()
     register_optimizer_step_post_hook(watch.see_step)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = _recipe(data, rows, max_length, seed, checks)
-        inputs, arguments = _prepare([*recipe, *OURS.get(name, [])], Path(folder))
+        inputs, arguments = prepare(name, data, rows, max_length, seed, checks, folder=folder)
         steps = -(-len(inputs.data.train.encoded) // BATCH)
         watch.due = [steps * (number + 1) // checks for number in range(checks)]
         model, losses, changed = CONTESTANTS[name](inputs, arguments, watch)
@@ -137,7 +136,9 @@ def _recipe(data: str, rows: int, max_length: int, seed: int, checks: int) -> li
     ]
 
 
-def _prepare(changes: list[str], folder: Path) -> Any:
+def prepare(
+    name: str, data: str, rows: int, max_length: int, seed: int, checks: int, *, folder: str
+) -> Any:
     """Load the rows, the same for all contestants, and make the arguments of training."""
     from lora_tune.base import find_base
     from lora_tune.data import load_data
@@ -148,13 +149,14 @@ def _prepare(changes: list[str], folder: Path) -> Any:
     from lora_tune.training import make_arguments
     from lora_tune.trials import Inputs
 
-    recipe = load_recipe("minilm_imdb_lora", changes)
+    changes = _recipe(data, rows, max_length, seed, checks)
+    recipe = load_recipe("minilm_imdb_lora", [*changes, *OURS.get(name, [])])
     task, base = find_task(recipe.task), find_base(recipe.model)
     targets = find_targets(base, recipe.model, recipe.lora, task)
     tokenizer = load_tokenizer(base, recipe.model, recipe.data)
     loaded = load_data(recipe.data, task, tokenizer)
-    inputs = Inputs(recipe, task, base, targets, tokenizer, loaded, folder)
-    return inputs, make_arguments(recipe.training, task=task, checkpoints=folder)
+    inputs = Inputs(recipe, task, base, targets, tokenizer, loaded, Path(folder))
+    return inputs, make_arguments(recipe.training, task=task, checkpoints=Path(folder))
 
 
 def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
