@@ -97,7 +97,11 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", metavar="SCRIPT", help="of benchmarks/peers")
     parser.add_argument("--environments", type=Path, default=Path(".peers"))
     parser.add_argument("--results", type=Path, default=RESULTS)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    known = {contestant.script for contestant in (*CLASSIFIERS, *WRITERS)}
+    if unknown := {*(options.only or []), *options.once} - known:
+        parser.error(f"no contestant is called {', '.join(sorted(unknown))}")
+    return options
 
 
 def _run_all(

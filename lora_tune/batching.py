@@ -171,12 +171,12 @@ def split_batch(
 
 
 def widen(width: int, most: int) -> int:
-    """Round a width up to one of few: by less than an eighth, and not above the most.
+    """Round a width up to one of few: by less than an eighth, and not to above the most.
 
     From one power of two to the next there are eight widths, and above 256 the multiples of 32.
     """
     step = min(MULTIPLE, 1 << max(0, (width // 8).bit_length() - 1))
-    return min(most, -(-width // step) * step)
+    return max(width, min(most, -(-width // step) * step))
 
 
 def _filled_places(filled: "torch.Tensor", most_width: int | None) -> slice:

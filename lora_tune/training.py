@@ -121,9 +121,11 @@ def train_adapter(
             trainer.casts = cast_weights(model, torch.bfloat16)
         if arguments.bf16 or model.dtype == torch.bfloat16:
             trainer.take_few_widths(collate)
-    with frozen_trunk(model, data, arguments, collate=collate) if fast else nullcontext():
-        trainer.train()
-    trainer.casts.clear()  # the trainer refers to itself, and so would live on with them
+    try:
+        with frozen_trunk(model, data, arguments, collate=collate) if fast else nullcontext():
+            trainer.train()
+    finally:
+        trainer.casts.clear()  # the trainer refers to itself, and so would live on with them
     # Under bf16 or fp16 it wrapped forward in autocast; evaluation is without, on both sides.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     state = trainer.state
@@ -178,7 +180,7 @@ class AdapterTrainer(Trainer):
             self.add_callback(QuietProgress())
 
     def take_few_widths(self, collate: Any) -> None:
-        """Train on batches of few widths, where padding on changes nothing that is computed.
+        """Train on batches of few widths, where a base tells padding apart.
 
         In bfloat16 on a CPU, torch compiles each product anew for each width, and keeps the last
         1,024.

@@ -67,6 +67,7 @@ def main(work: Work, way: str) -> None:
         settings = (
             f"{recipe.lora.target_modules}, {kept['num_train_epochs']} epochs of batches of "
             f"{kept['per_device_train_batch_size']}, learning rate {kept['learning_rate']:g}, "
+            f"warm-up {kept['warmup_steps']:g}, beta2 {kept.get('adam_beta2', 0.999):g}, "
             f"texts cut on the {recipe.data.truncation_side}, bfloat16; a tenth of the rows is for "
             "validation"
         )

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_a_split_batch_gives_the_gradients_of_the_whole(
     expected = gradients(parts.adapted)
     assert any(gradient.any() for gradient in expected.values())
 
-    for budget in (1, 100, 10_000):
+    for budget, trainer.most_width in product((1, 100, 10_000), (None, 64)):
         trainer.token_budget = budget
         ((batch,), counted) = trainer.get_batch_samples(iter([whole]), 1, trainer.args.device)
         assert counted == items
@@ -189,6 +190,7 @@ def test_there_are_few_widths_none_of_them_much_wider():
     assert len(set(widths.values())) < 60
     assert {wider % 32 for width, wider in widths.items() if 256 <= width < 480} == {0}
     assert max(widths.values()) == 500
+    assert widen(510, 500) == 510  # no token is lost
 
 
 @pytest.mark.parametrize("longest", [128, 117])

@@ -70,15 +70,16 @@ def test_four_rows_at_once_or_one_by_one_is_the_same_step(run_tiny):
 
 @pytest.mark.parametrize(
     ("metric", "column", "best_of", "learning_rate"),
-    [("loss", "validation_loss", min, 0.02), (None, "accuracy", max, 0.02)],
+    [("loss", "validation_loss", min, 0.03), (None, "accuracy", max, 0.03)],
 )
 def test_the_best_epoch_is_kept(run_tiny, metric, column, best_of, learning_rate):
     folder = run_tiny(
+        lora={"dropout": 0.0},  # whose draws may change with the code
         training={
             "num_train_epochs": 6,
             "learning_rate": learning_rate,
             "metric_for_best_model": metric,
-        }
+        },
     )
     history = read_lines(folder / "history.jsonl")
     best = best_of(history, key=lambda row: row[column])
