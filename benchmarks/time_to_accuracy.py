@@ -17,7 +17,7 @@ from tabulate import tabulate
 
 from lora_tune.statistics import paired_interval, wilson_interval
 
-NAMES = ("tutorial", "ours")
+NAMES = ("tutorial", "tuned Trainer", "ours")
 SEEDS = (1, 2, 3)
 ROWS, MAX_LENGTH, CHECKS = 1250, 512, 5  # a fifth of the rows is for validation
 
