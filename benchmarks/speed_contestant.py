@@ -241,6 +241,7 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
     from lora_tune.batching import MULTIPLE, make_collator, split_batch
     from lora_tune.fast.cast_weights import cast_weights, casts_standing_in
     from lora_tune.fast.cpu_attention import product_attention
+    from lora_tune.fast.first_token import find_top_layer, first_token
     from lora_tune.loading import make_loader
     from lora_tune.trials import load_base_model
 
@@ -252,6 +253,7 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
     collator: Any = make_collator(inputs.tokenizer, inputs.task, model)
     collate = replace(collator, pad_to_multiple_of=MULTIPLE)
     casts = cast_weights(model, torch.bfloat16)
+    top = find_top_layer(model, inputs.data, arguments, collate=collate)
     losses = []
     for batch in make_loader(
         inputs.data.train.encoded, arguments, batch_size=BATCH, collate=collate
@@ -263,6 +265,7 @@ def pass_through(inputs: Any, arguments: Any, watch: Watch) -> Any:
             torch.autocast("cpu", torch.bfloat16),
             product_attention(),
             casts_standing_in(casts),
+            first_token(top),
         ):
             logits = model(**batch).logits
         loss = torch.nn.functional.cross_entropy(logits.float(), labels)

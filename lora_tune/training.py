@@ -4,8 +4,9 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cast_weights import Casts, cast_weights, casts_standing_in
 from lora_tune.fast.cpu_attention import product_attention
+from lora_tune.fast.first_token import find_top_layer, first_token
 from lora_tune.fast.frozen_trunk import frozen_trunk
 from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.fast.merged_lora import merged_lora
@@ -122,7 +124,11 @@ def train_adapter(
         if arguments.bf16 or model.dtype == torch.bfloat16:
             trainer.take_few_widths(collate)
     try:
-        with frozen_trunk(model, data, arguments, collate=collate) if fast else nullcontext():
+        with trainer.standing_in as standing_in:
+            if fast:
+                top = find_top_layer(model, data, arguments, collate=collate)
+                standing_in.enter_context(frozen_trunk(model, data, arguments, collate=collate))
+                standing_in.enter_context(first_token(top))
             trainer.train()
     finally:
         trainer.casts.clear()  # the trainer refers to itself, and so would live on with them
@@ -142,7 +148,7 @@ class AdapterTrainer(Trainer):
 
     control: TrainerControl
     lora_plus_ratio: float | None = None
-    is_fast: bool  # whether layers of lora_tune/fast stand in while it trains
+    is_fast: bool  # whether what is in lora_tune/fast stands in while it trains
     token_budget: int  # most tokens of a forward pass in training
     has_own_batches: bool  # or else those of Trainer's own samplers
     most_evaluated: int | None  # rows at once; None: as many as their tokens allow
@@ -164,6 +170,8 @@ class AdapterTrainer(Trainer):
         self.show = show
         self.collate = collate
         self.casts: Casts = {}  # of frozen weights, while it trains
+        self.standing_in = ExitStack()  # layers of lora_tune/fast, while it trains
+        self.is_begun = False
         super().__init__(
             model=model,
             args=arguments,
@@ -216,18 +224,15 @@ class AdapterTrainer(Trainer):
         )
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
-        """Run one batch there and back; called by Trainer."""
-        if not self.is_fast:
-            return self.run_parts(model, inputs, num_items_in_batch)
-        casts = self.casts
-        with fused_lora(model, casts), casts_standing_in(casts), product_attention():
-            return self.run_parts(model, inputs, num_items_in_batch)
-
-    def run_parts(self, model: Any, inputs: Any, items: Any) -> Any:
-        """Run a batch there and back in as many micro-batches as the token budget asks for.
+        """Run a batch there and back, in as many parts as the token budget asks for; by Trainer.
 
         Each one's loss is a share of the step's, by its number of items, so that gradients add up.
         """
+        if self.is_fast and not self.is_begun:
+            self.is_begun = True  # so what shards or offloads weights has its hooks on them
+            self.standing_in.enter_context(fused_lora(model, self.casts))
+            self.standing_in.enter_context(casts_standing_in(self.casts))
+            self.standing_in.enter_context(product_attention())
         steps_within = self.is_deepspeed_enabled or self.args.optim in ("lomo", "adalomo")
         # These step in each backward.
         budget = math.inf if steps_within else self.token_budget
@@ -235,8 +240,17 @@ class AdapterTrainer(Trainer):
         loss = 0.0
         for part in parts:
             with self.accelerator.no_sync(model):  # processes may have unlike numbers of them
-                loss += super().training_step(model, part, items)
-        return loss + super().training_step(model, last, items)
+                loss += super().training_step(model, part, num_items_in_batch)
+        return loss + super().training_step(model, last, num_items_in_batch)
+
+    @cached_property
+    def counted_parameters(self) -> int:
+        """How many parameters take part in products; embeddings are looked up."""
+        return int(self.model.num_parameters(exclude_embeddings=True))
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Estimate a batch's operations as Trainer does, which counts parameters in each step."""
+        return 6 * inputs[self.model.main_input_name].numel() * self.counted_parameters
 
     def create_optimizer(self, *arguments: Any, **named: Any) -> Any:
         """Make the optimizer, with a learning rate of its own for each B; called by Trainer.

@@ -9,20 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from lora_tune.architecture import TRUNK_DROPOUTS
-from lora_tune.batching import model_inputs
 from lora_tune.data import Data
+from lora_tune.fast.proof import collate_rows, is_near, make_proof_rows, runs_layers_plainly
 from lora_tune.model import find_layers
 
 MOST_BYTES = 2 * 1024**3  # of states that are kept
-MOST_ROUNDING = 0.02  # of states in 16 bits, relative
 CHANCES = (*TRUNK_DROPOUTS, "layerdrop")  # as configs name them
-CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 ROW_INPUTS = ("input_ids", "token_type_ids")  # what makes a row's states, where its mask is 1
 OTHER_INPUTS = {"attention_mask", "labels", "num_items_in_batch"}
 
@@ -96,11 +93,7 @@ def frozen_trunk(
     may = (
         (arguments.num_train_epochs > 1 or arguments.max_steps > 0)
         and not arguments.neftune_noise_alpha  # drawn anew for each step
-        and arguments.world_size == 1
-        and arguments.n_gpu <= 1
-        and not arguments.torch_compile
-        # Checkpointing of one kind wants a gradient to enter every layer.
-        and not any(getattr(arguments, name, False) for name in CHECKPOINTING)
+        and runs_layers_plainly(arguments)
     )
     trunk = find_trunk(model, data, collate=collate) if may else None
     if trunk is None:
@@ -125,13 +118,8 @@ def find_trunk(model: Any, data: Data, *, collate: Callable[..., Any]) -> Trunk 
         return None
     if any("forward" in vars(layer) for layer in layers):
         return None  # as what offloads weights leaves them
-    lengths = data.train.encoded["length"]
-    ends = [int(np.argmin(lengths)), int(np.argmax(lengths))]
-    encoded = data.train.encoded[ends]
-    rows = model_inputs({name: encoded[name] for name in encoded if name != "labels"})
-    half = max(1, min(lengths) // 2)  # the shorter is to be padded, whatever the rows are
-    rows[0] = {name: tokens[:half] for name, tokens in rows[0].items()}
-    both = _collate(rows, collate, model)
+    rows = make_proof_rows(data)
+    both = collate_rows(rows, collate, model)
     if "attention_mask" not in both:
         return None
     mask = both["attention_mask"].bool()
@@ -143,28 +131,27 @@ def find_trunk(model: Any, data: Data, *, collate: Callable[..., Any]) -> Trunk 
         if not all(torch.is_tensor(s) and s.shape[:2] == mask.shape for _, s in made):
             return None
         depth = next((number for number, s in made if s.requires_grad), len(layers))
-        tokens = sum(lengths) + sum(data.validation.encoded["length"])
+        tokens = sum(sum(split.encoded["length"]) for split in (data.train, data.validation))
         _, states = made[depth - 1]
         if depth == 0 or tokens * states[0, 0].nbytes > MOST_BYTES:
             return None
         model.eval()
         trunk = Trunk(layers[:depth])
         with torch.no_grad(), trunk.standing_in(model):
-            alone = [model(**_collate([row], collate, model)).logits[0] for row in rows]
+            alone = [model(**collate_rows([row], collate, model)).logits[0] for row in rows]
             kept = [trunk.kept[name] for name in name_rows(both)]
             together = model(**both).logits
         with torch.no_grad():
             own = model(**both).logits
     finally:
         model.train(was_training)
-    exactness = min(torch.finfo(states.dtype).eps ** 0.5, MOST_ROUNDING)
     for number, real in enumerate(mask):
         answers = [together[number], own[number]]
         if together.ndim == 3:  # of each token
             answers = [answer[real] for answer in answers]
         pairs = [(kept[number], states[number][real].cpu())]
         pairs += [(answer, alone[number]) for answer in answers]
-        if not all(_is_near(found, expected, exactness) for found, expected in pairs):
+        if not all(is_near(found, expected, states.dtype) for found, expected in pairs):
             return None
     return Trunk(layers[:depth])
 
@@ -194,13 +181,3 @@ def _run_layers(
         for hook in hooks:
             hook.remove()
     return made
-
-
-def _collate(rows: list[dict[str, Any]], collate: Callable[..., Any], model: nn.Module) -> Any:
-    inputs = collate(rows).to(next(model.parameters()).device)
-    inputs.pop("labels", None)
-    return inputs
-
-
-def _is_near(found: Tensor, expected: Tensor, exactness: float) -> bool:
-    return bool((found - expected).norm() <= exactness * expected.norm())

@@ -19,7 +19,7 @@ MOST_BYTES = 2 * 1024**3  # of merged weights
 
 @contextmanager
 def merged_lora(model: nn.Module) -> Iterator[int]:
-    """Swap the forward of every LoRA layer that can be merged, and give PEFT's back at the end.
+    """Swap the forward of every LoRA layer that can be merged, and give its own back at the end.
 
     For evaluation alone: nothing is dropped out, and A and B get no gradient.
 
@@ -29,13 +29,16 @@ def merged_lora(model: nn.Module) -> Iterator[int]:
     layers = [module for module in model.modules() if _can_merge(module)]
     if sum(layer.base_layer.weight.nbytes for layer in layers) > MOST_BYTES:
         layers = []
+    swapped = [(layer, vars(layer).get("forward")) for layer in layers]  # fused, in training
     try:
         for layer in layers:
             layer.forward = _make_forward(layer)
         yield len(layers)
     finally:
-        for layer in layers:
+        for layer, own in swapped:
             vars(layer).pop("forward", None)
+            if own is not None:
+                layer.forward = own
 
 
 def _can_merge(module: Any) -> bool:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lora_tune.fast import merged_lora as module
+from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.recipe import LoraConfig
 from tests.parts import Parts
@@ -45,6 +46,16 @@ def test_pefts_forward_is_back_when_evaluation_fails(parts):
     with pytest.raises(ZeroDivisionError), merged_lora(parts.adapted):
         raise ZeroDivisionError
     assert weights(parts.adapted) == before
+    assert not any("forward" in vars(layer) for layer in parts.adapted.modules())
+
+
+def test_a_fused_forward_is_back_afterwards(parts):
+    with fused_lora(parts.adapted):
+        fused = [vars(layer).get("forward") for layer in parts.adapted.modules()]
+        assert any(fused)
+        with merged_lora(parts.adapted):
+            assert [vars(layer).get("forward") for layer in parts.adapted.modules()] != fused
+        assert [vars(layer).get("forward") for layer in parts.adapted.modules()] == fused
     assert not any("forward" in vars(layer) for layer in parts.adapted.modules())
 
 

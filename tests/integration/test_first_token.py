@@ -1,0 +1,182 @@
+"""A last layer run for its first token alone gives the model's own answers and gradients."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lora_tune.batching import make_collator, model_inputs
+from lora_tune.data import load_data
+from lora_tune.fast import first_token as room
+from lora_tune.fast.first_token import find_top_layer, first_token
+from lora_tune.model import find_layers
+from lora_tune.recipe import TRAINING_DEFAULTS, DataConfig, LoraConfig, SplitConfig
+from lora_tune.tasks import find_task
+from lora_tune.training import make_arguments
+from tests.parts import TASK, Parts
+from tests.tiny import make_base
+
+READ_FIRST = ["bert-base-cased", "distilbert-base-uncased", "roberta-base"]
+OTHERS = ["gpt2", "llama", "bart", "microsoft/deberta-v3-base", "answerdotai/ModernBERT-base"]
+FEED_FORWARD = {"bert": "intermediate", "roberta": "intermediate", "distilbert": "ffn"}
+ALL = LoraConfig(rank=4, alpha=8, dropout=0.0, target_modules="all-linear")
+
+
+class Made:
+    """A tiny base with an adapter, and rows of many lengths."""
+
+    def __init__(self, folder, *, task=TASK, **model):
+        self.parts = Parts(folder, ALL, task=task, **{"dropout": 0.0} | model)
+        self.model = self.parts.attach()
+        for parameter in self.model.parameters():
+            if parameter.requires_grad:
+                torch.nn.init.normal_(parameter, std=0.1)
+        config = DataConfig(
+            source="embedded:movie_reviews",
+            max_length=128,
+            train=SplitConfig(samples=20),
+            validation=SplitConfig(fraction=0.2),
+            test=SplitConfig(samples=2),
+        )
+        self.data = load_data(config, TASK, self.parts.tokenizer)
+        self.collate = make_collator(self.parts.tokenizer, TASK, self.parts.model)
+        self.folder = folder
+        self.top = find_layers(self.model)[-1]
+
+    def find(self, **training):
+        arguments = make_arguments(
+            TRAINING_DEFAULTS | training, task=TASK, checkpoints=self.folder / "checkpoints"
+        )
+        return find_top_layer(self.model, self.data, arguments, collate=self.collate)
+
+    def run(self, rows=(3, 8, 1, 11)):
+        """Logits, and every trained parameter's gradient, of one batch."""
+        inputs = self.collate(model_inputs(self.data.train.encoded[list(rows)]))
+        inputs.pop("labels")
+        assert not inputs["attention_mask"].all(), "choose ragged rows"
+        logits = self.model(**inputs).logits
+        logits.square().sum().backward()
+        found = {n: p.grad.clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        self.model.zero_grad()
+        return {"logits": logits.detach(), **found}
+
+    def forbid_head_dropout(self):
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+
+
+def assert_same(found, expected, nearness):
+    for name, tensor in expected.items():
+        error = (found[name] - tensor).norm() / tensor.norm().clamp_min(1e-12)
+        assert error < nearness, name
+    assert any(".lora_A." in name and tensor.any() for name, tensor in expected.items())
+
+
+@pytest.mark.parametrize(("dtype", "nearness"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("name", READ_FIRST)
+def test_answers_and_gradients_are_the_models_own(tmp_path, name, dtype, nearness):
+    made = Made(make_base(tmp_path, name))
+    made.forbid_head_dropout()
+    made.model.to(dtype).train()
+    expected = made.run()
+    assert made.find() is made.top
+    assert made.model.training
+    seen = []
+    feed_forward = getattr(made.top, FEED_FORWARD[made.model.config.model_type])
+    feed_forward.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
+    with first_token(made.top):
+        assert_same(made.run(), expected, nearness)
+    assert seen == [1]
+    made.run()
+    assert seen[1] > 1
+    assert not any("forward" in vars(module) for module in made.top.modules())
+
+
+def test_what_attention_drops_is_dropped_here_too(tmp_path):
+    made = Made(make_base(tmp_path, "bert-base-cased"), dropout=0.0)
+    made.forbid_head_dropout()
+    made.model.train()
+    with first_token(made.find()):
+        plain = made.run()["logits"]
+        assert torch.equal(made.run()["logits"], plain)
+        made.top.attention.self.dropout.p = 0.5
+        assert not torch.allclose(made.run()["logits"], plain)
+        made.model.eval()
+        assert torch.allclose(made.run()["logits"], plain)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_kinds_of_layers_are_left_alone(tmp_path, name):
+    assert Made(make_base(tmp_path, name)).find() is None
+
+
+def test_a_head_that_reads_every_token_is_left_alone(tmp_path):
+    made = Made(make_base(tmp_path, "bert-base-cased"))
+    assert made.find() is made.top
+    pooler = made.model.get_base_model().bert.pooler
+    own = pooler.forward
+    pooler.forward = lambda states: own(states.mean(dim=1, keepdim=True))
+    assert made.find() is None
+    pooler.forward = own
+    assert made.find() is made.top
+
+
+def test_a_label_for_each_token_is_left_alone(tmp_path):
+    task = find_task("token_classification")
+    assert Made(make_base(tmp_path, "bert-base-cased"), task=task).find() is None
+
+
+def test_attention_that_does_more_is_left_alone(tmp_path):
+    made = Made(make_base(tmp_path, "bert-base-cased"))
+    attention = made.top.attention.self
+    own = attention.forward
+    attention.forward = lambda states, *more, **named: own(states.flip(1), *more, **named)
+    assert made.find() is None
+
+
+def test_a_layer_that_another_stands_in_for_is_left_alone(tmp_path):
+    made = Made(make_base(tmp_path, "bert-base-cased"))
+    made.top.forward = own = made.top.forward
+    assert made.find() is None
+    with first_token(made.top):
+        assert vars(made.top)["forward"] is own
+    assert vars(made.top)["forward"] is own
+
+
+def test_layers_that_run_otherwise_are_left_alone(tmp_path, monkeypatch):
+    made = Made(make_base(tmp_path, "bert-base-cased"))
+    assert made.find() is made.top
+    assert made.find(gradient_checkpointing=True) is None
+    monkeypatch.setattr("transformers.TrainingArguments.world_size", 2)
+    assert made.find() is None
+
+
+@pytest.mark.parametrize("layers", [None, [1]])
+def test_a_run_uses_it_and_its_adapter_is_as_without(run_tiny, monkeypatch, layers):
+    lengths = []
+    plain = room.pad
+
+    def see(states, *more):
+        lengths.append(states.shape[1])
+        return plain(states, *more)
+
+    monkeypatch.setattr(room, "pad", see)
+
+    def train(**more):
+        folder = run_tiny(
+            base="bert-base-cased",
+            lora={"dropout": 0.0, "layers_to_transform": layers},
+            model={"dropout": 0.0},
+            training={"num_train_epochs": 2, "optim": "sgd", "learning_rate": 0.1} | more,
+            reload=not more,
+        )
+        return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+    fast = train()
+    assert lengths
+    assert set(lengths) == {1}
+    lengths.clear()
+    slow = train(fast=False)
+    assert not lengths
+    for name, tensor in slow.items():
+        assert torch.allclose(fast[name], tensor, atol=1e-5), name
