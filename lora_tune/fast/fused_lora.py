@@ -2,7 +2,7 @@
 
 PEFT's layer makes W x + b, then drops out, multiplies by A, by B, scales and adds: each a pass over
 memory, and each kept for the way back. Here the product by A and B is added where W x was written,
-the scale and b go into B, and x is kept once for all layers that read it.
+the scale and b go into B, and x is cast and kept once for all layers that read it.
 """
 
 from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ class FusedLora(torch.autograd.Function):
         (gradient,) = gradients
         back = gradient @ scaled_b  # (tokens, rank)
         of_a = back.T @ (x if kept is None else x * kept)
-        of_b = (gradient.T @ low) * context.scale
+        of_b = (low.T @ gradient).T * context.scale
         of_x = None
         if context.needs_input_grad[0]:
             of_x = gradient @ weight.T
@@ -123,8 +123,9 @@ def fused_lora(model: nn.Module, casts: Casts | None = None) -> Iterator[int]:
         How many there are.
     """
     layers = [module for module in model.modules() if can_fuse(module)]
+    cast_once = LastCast()
     for layer in layers:
-        layer.forward = _make_forward(layer, casts or {})
+        layer.forward = _make_forward(layer, casts or {}, cast_once)
     try:
         yield len(layers)
     finally:
@@ -151,7 +152,27 @@ def can_fuse(module: nn.Module) -> bool:
     )
 
 
-def _make_forward(layer: Any, casts: Casts) -> Callable[..., Tensor]:
+class LastCast:
+    """A tensor's cast, kept until another comes: q, k and v read the same states one by one.
+
+    Their gradients add up in the type of the cast.
+    """
+
+    def __init__(self) -> None:
+        self.made: tuple[Tensor, tuple[int, torch.dtype, bool], Tensor] | None = None
+
+    def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Cast x, (tokens, in), or give what it was cast to just before."""
+        if x.dtype == dtype:
+            return x
+        version = 0 if x.is_inference() else x._version
+        state = (version, dtype, torch.is_grad_enabled())
+        if self.made is None or self.made[0] is not x or self.made[1] != state:
+            self.made = x, state, x.to(dtype)
+        return self.made[2]
+
+
+def _make_forward(layer: Any, casts: Casts, cast_once: LastCast) -> Callable[..., Tensor]:
     base, drop = layer.base_layer, layer.lora_dropout[ADAPTER]
 
     def forward(x: Tensor, *_: Any, **__: Any) -> Tensor:
@@ -163,7 +184,7 @@ def _make_forward(layer: Any, casts: Casts) -> Callable[..., Tensor]:
         weight = weight if isinstance(base, Conv1D) else weight.T
         with torch.autocast(device, enabled=False):
             y = FusedLora.apply(
-                x.to(dtype).reshape(-1, x.shape[-1]),
+                cast_once(x, dtype).reshape(-1, x.shape[-1]),
                 weight.to(dtype),
                 None if bias is None else bias.to(dtype),
                 layer.lora_A[ADAPTER].weight,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lora_tune.fast.fused_lora import FusedLora, draw_kept, fused_lora
+from lora_tune.fast.fused_lora import FusedLora, LastCast, draw_kept, fused_lora
 from lora_tune.recipe import LoraConfig
 from tests.parts import Parts
 from tests.tiny import make_base, reviews
@@ -64,6 +64,42 @@ def test_gradients_are_pefts(parts, dtype, nearness):
         error = (found[name] - gradient).norm() / gradient.norm().clamp_min(1e-12)
         assert error < nearness, name
     assert gradient.any()
+
+
+def test_under_autocast_gradients_are_as_exact_as_pefts(parts):
+    _, exact = run(parts)
+
+    def error(found):
+        return sum((found[name].double() - exact[name]).square().sum() for name in exact)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        _, pefts = run(parts, torch.float32)
+        with fused_lora(parts.adapted):
+            _, found = run(parts, torch.float32)
+    parts.adapted.double()
+    assert 0 < error(found) < 1.2 * error(pefts)
+
+
+def test_a_cast_is_made_once_for_those_that_read_the_same():
+    cast = LastCast()
+    x = torch.randn(3, 4, requires_grad=True)
+    made = cast(x, torch.bfloat16)
+    assert cast(x, torch.bfloat16) is made
+    assert cast(x, torch.float16).dtype == torch.float16
+    assert cast(x, torch.float32) is x
+    with torch.no_grad():
+        assert not cast(x, torch.bfloat16).requires_grad
+    (cast(x, torch.bfloat16).sum() + cast(x, torch.bfloat16).sum()).backward()
+    assert torch.equal(x.grad, torch.full_like(x, 2))
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            y = torch.randn(3, 4)
+            before = cast(y, torch.bfloat16).clone()
+            assert torch.equal(cast(y.clone(), torch.bfloat16), before)
+    z = torch.randn(3, 4)
+    cast(z, torch.bfloat16)
+    z.add_(1)
+    assert torch.equal(cast(z, torch.bfloat16), z.bfloat16())
 
 
 def test_pefts_forward_is_back_afterwards(parts):
