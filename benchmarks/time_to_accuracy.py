@@ -68,13 +68,14 @@ def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
         )
     headers = ["", "seconds to it, by seed", "times as fast", "all of training, s"]
     headers += ["validation", "test", "95% of the first seed", "beside the tutorial, 95%"]
+    seeds = ", ".join(map(str, SEEDS[: len(first)]))
+    told = ", ".join(f"{goal:.3f}" for goal in goals)
     return (
         f"Made by `make bench DATA=DATA`: {ROWS * 4 // 5} IMDb reviews of at most {MAX_LENGTH} "
-        f"tokens, one epoch, seeds {', '.join(map(str, SEEDS[: len(first)]))}. It: the accuracy on "
-        f"{ROWS // 5} validation rows that the tutorial ends with "
-        f"({', '.join(f'{goal:.3f}' for goal in goals)}), looked at {CHECKS['ours']} times, off the "
-        f"clock. Test: {len(first[0]['correct'])} rows, mean of the seeds; the last column is the "
-        "interval (BCa over rows) of the mean difference.\n\n"
+        f"tokens, one epoch, seeds {seeds}. It: the accuracy on {ROWS // 5} validation rows that "
+        f"the tutorial ends with ({told}), looked at {CHECKS['ours']} times, off the clock. Test: "
+        f"{len(first[0]['correct'])} rows, mean of the seeds; the last column is the interval (BCa "
+        "over rows) of the mean difference.\n\n"
         + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
         + "\n"
     )
