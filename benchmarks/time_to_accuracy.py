@@ -73,9 +73,9 @@ def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
     return (
         f"Made by `make bench DATA=DATA`: {ROWS * 4 // 5} IMDb reviews of at most {MAX_LENGTH} "
         f"tokens, one epoch, seeds {seeds}. It: the accuracy on {ROWS // 5} validation rows that "
-        f"the tutorial ends with ({told}), looked at {CHECKS['ours']} times, off the clock. Test: "
-        f"{len(first[0]['correct'])} rows, mean of the seeds; the last column is the interval (BCa "
-        "over rows) of the mean difference.\n\n"
+        f"the tutorial ends with ({told}); the others answer them {CHECKS['ours']} times, off the "
+        f"clock. Test: {len(first[0]['correct'])} rows, mean of the seeds; the last column is the "
+        "interval (BCa over rows) of the mean difference.\n\n"
         + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
         + "\n"
     )

@@ -27,6 +27,29 @@ SMALLER = {
         "num_attention_heads": 4,
         "intermediate_size": 64,
     },
+    "electra": {
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    },
+    # Its attention reads states that are normalised beforehand.
+    "roberta-prelayernorm": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    },
+    # Its layers narrow what attention reads; more of them than of feed-forward networks in each.
+    "mobilebert": {
+        "embedding_size": 16,
+        "hidden_size": 32,
+        "intra_bottleneck_size": 16,
+        "num_hidden_layers": 5,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+    },
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
     "bart": {
         "d_model": 32,

@@ -34,7 +34,8 @@ def find_top_layer(
     if model.config.is_encoder_decoder or not len(layers) or not runs_layers_plainly(arguments):
         return None
     layer: nn.Module = layers[-1]
-    if "forward" in vars(layer) or len(_find_attention(layer)) != 1:
+    found = _find_attention(layer)
+    if len(found) != 1 or any("forward" in vars(module) for module in (layer, found[0][0])):
         return None
     rows = collate_rows(make_proof_rows(data), collate, model)
     was_training = model.training
@@ -42,12 +43,12 @@ def find_top_layer(
         with torch.no_grad():
             own = model.eval()(**rows).logits
             with first_token(layer):
-                found = model(**rows).logits
+                answers = model(**rows).logits
     except (RuntimeError, ValueError, TypeError, IndexError):  # of what only looks like BERT
         return None
     finally:
         model.train(was_training)
-    return layer if own.ndim == 2 and is_near(found, own, model.dtype) else None
+    return layer if own.ndim == 2 and is_near(answers, own, model.dtype) else None
 
 
 @contextmanager
@@ -63,20 +64,24 @@ def first_token(layer: Any) -> Iterator[None]:
     ((attention, names),) = _find_attention(layer)
     query, key, value = names
     own = layer.forward
-    states: list[Tensor] = []  # of all tokens, (rows, tokens, width), while the layer runs
+    # While the layer runs: of all tokens and of the first, (rows, tokens, width).
+    states: list[Tensor] = []
 
     def forward(
         hidden_states: Tensor, attention_mask: Tensor | None = None, *_: Any, **__: Any
     ) -> Tensor:
         mask = None if attention_mask is None else attention_mask[:, :, :1]
-        states.append(hidden_states)
+        states[:] = hidden_states, hidden_states[:, :1]
         try:
-            first = own(hidden_states[:, :1], mask)
+            first = own(states[1], mask)
         finally:
             states.clear()
         return pad(first, (0, 0, 0, hidden_states.shape[1] - 1))
 
     def attend(first: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Any:
+        if first is not states[1]:
+            raise ValueError("attention reads other states than its layer")
+
         def heads(name: str, tokens: Tensor) -> Tensor:
             made = getattr(attention, name)(tokens)
             return made.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
@@ -108,4 +113,5 @@ def _find_attention(layer: nn.Module) -> list[tuple[Any, tuple[str, str, str]]]:
         for names in QUERY_KEY_VALUE
         if all(hasattr(module, name) for name in (*names, "attention_head_size", "scaling"))
         and isinstance(getattr(module, "dropout", None), nn.Dropout)
+        and not getattr(module, "is_causal", False)
     ]

@@ -124,11 +124,15 @@ def fused_lora(model: nn.Module, casts: Casts | None = None) -> Iterator[int]:
     """
     layers = [module for module in model.modules() if can_fuse(module)]
     cast_once = LastCast()
+    begin = model.register_forward_pre_hook(cast_once.open)
+    end = model.register_forward_hook(cast_once.close, always_call=True)
     for layer in layers:
         layer.forward = _make_forward(layer, casts or {}, cast_once)
     try:
         yield len(layers)
     finally:
+        begin.remove()
+        end.remove()
         for layer in layers:
             del layer.forward
 
@@ -155,18 +159,28 @@ def can_fuse(module: nn.Module) -> bool:
 class LastCast:
     """A tensor's cast, kept until another comes: q, k and v read the same states one by one.
 
-    Their gradients add up in the type of the cast.
+    Their gradients add up in the type of the cast. Nothing is kept beyond the model's forward, nor
+    in what checkpointing runs again on the way back.
     """
 
     def __init__(self) -> None:
+        self.is_open = False
         self.made: tuple[Tensor, tuple[int, torch.dtype, bool], Tensor] | None = None
+
+    def open(self, *_: Any) -> None:
+        """Begin to keep casts; a forward pre-hook of the model."""
+        self.is_open = True
+
+    def close(self, *_: Any) -> None:
+        """Let go of what is kept; a forward hook of the model."""
+        self.is_open, self.made = False, None
 
     def __call__(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Cast x, (tokens, in), or give what it was cast to just before."""
-        if x.dtype == dtype:
-            return x
-        version = 0 if x.is_inference() else x._version
-        state = (version, dtype, torch.is_grad_enabled())
+        # Tensors of inference mode do not tell whether they were changed in place.
+        if not self.is_open or x.is_inference() or torch.compiler.is_compiling():
+            return x.to(dtype)
+        state = (x._version, dtype, torch.is_grad_enabled())
         if self.made is None or self.made[0] is not x or self.made[1] != state:
             self.made = x, state, x.to(dtype)
         return self.made[2]

@@ -19,31 +19,33 @@ MOST_BYTES = 2 * 1024**3  # of merged weights
 
 @contextmanager
 def merged_lora(model: nn.Module) -> Iterator[int]:
-    """Swap the forward of every LoRA layer that can be merged, and give its own back at the end.
+    """Swap the forward of every LoRA layer that can be merged; the others answer by PEFT's own.
 
-    For evaluation alone: nothing is dropped out, and A and B get no gradient.
+    For evaluation alone: nothing is dropped out, and A and B get no gradient. In training, fused
+    layers are back at the end.
 
     Yields:
-        How many there are; 0 where they would take too much memory.
+        How many are merged; 0 where they would take too much memory.
     """
-    layers = [module for module in model.modules() if _can_merge(module)]
-    if sum(layer.base_layer.weight.nbytes for layer in layers) > MOST_BYTES:
-        layers = []
-    swapped = [(layer, vars(layer).get("forward")) for layer in layers]  # fused, in training
+    layers: list[Any] = [module for module in model.modules() if can_fuse(module)]
+    merged = [layer for layer in layers if _can_merge(layer)]
+    if sum(layer.base_layer.weight.nbytes for layer in merged) > MOST_BYTES:
+        merged = []
+    fused = [(layer, vars(layer).pop("forward", None)) for layer in layers]
     try:
-        for layer in layers:
+        for layer in merged:
             layer.forward = _make_forward(layer)
-        yield len(layers)
+        yield len(merged)
     finally:
-        for layer, own in swapped:
+        for layer, own in fused:
             vars(layer).pop("forward", None)
             if own is not None:
                 layer.forward = own
 
 
-def _can_merge(module: Any) -> bool:
+def _can_merge(layer: Any) -> bool:
     """Whether merging rounds no more than the layer itself does."""
-    return can_fuse(module) and module.base_layer.weight.dtype == torch.float32
+    return bool(layer.base_layer.weight.dtype == torch.float32)
 
 
 @torch.no_grad()

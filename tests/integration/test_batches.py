@@ -17,13 +17,14 @@ from safetensors.torch import load_file
 from transformers import Trainer
 
 from lora_tune import evaluation
+from lora_tune.adapter_trainer import AdapterTrainer
 from lora_tune.batching import MULTIPLE, StepBatches, make_collator, split_batch, widen
 from lora_tune.errors import DataError
 from lora_tune.evaluation import answer_rows
 from lora_tune.loading import make_loader
 from lora_tune.recipe import TRAINING_DEFAULTS, LoraConfig
 from lora_tune.tasks import find_task
-from lora_tune.training import AdapterTrainer, make_arguments
+from lora_tune.training import make_arguments
 from tests.conftest import ROOT
 from tests.parts import Parts
 from tests.tiny import make_base, reviews
@@ -128,15 +129,17 @@ def test_a_split_batch_gives_the_gradients_of_the_whole(
     expected = gradients(parts.adapted)
     assert any(gradient.any() for gradient in expected.values())
 
-    for budget, trainer.most_width in product((1, 100, 10_000), (None, 64)):
-        trainer.token_budget = budget
-        ((batch,), counted) = trainer.get_batch_samples(iter([whole]), 1, trainer.args.device)
-        assert counted == items
-        found_loss = trainer.training_step(parts.adapted, batch, counted)
-        assert found_loss.item() == pytest.approx(loss.item(), rel=nearness)
-        for key, gradient in gradients(parts.adapted).items():
-            error = (gradient - expected[key]).norm() / expected[key].norm().clamp_min(1e-12)
-            assert error < nearness, (key, budget)
+    assert trainer.floating_point_ops(inputs) == Trainer.floating_point_ops(trainer, inputs) > 0
+    with trainer.standing_in:
+        for budget, trainer.most_width in product((1, 100, 10_000), (None, 64)):
+            trainer.token_budget = budget
+            ((batch,), counted) = trainer.get_batch_samples(iter([whole]), 1, trainer.args.device)
+            assert counted == items
+            found_loss = trainer.training_step(parts.adapted, batch, counted)
+            assert found_loss.item() == pytest.approx(loss.item(), rel=nearness)
+            for key, gradient in gradients(parts.adapted).items():
+                error = (gradient - expected[key]).norm() / expected[key].norm().clamp_min(1e-12)
+                assert error < nearness, (key, budget)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -114,7 +114,7 @@ def test_training_makes_them_once_and_computes_with_them(run_tiny, monkeypatch, 
         return casts_standing_in(casts)
 
     monkeypatch.setattr("lora_tune.training.cast_weights", see)
-    monkeypatch.setattr("lora_tune.training.casts_standing_in", see_used)
+    monkeypatch.setattr("lora_tune.adapter_trainer.casts_standing_in", see_used)
     run_tiny(training=training | {"num_train_epochs": 1})
     assert len(made) == count
     assert all(number > 0 for number in used) == bool(count) or not used

@@ -15,9 +15,9 @@ from lora_tune.training import make_arguments
 from tests.parts import TASK, Parts
 from tests.tiny import make_base
 
-READ_FIRST = ["bert-base-cased", "distilbert-base-uncased", "roberta-base"]
+READ_FIRST = ["bert-base-cased", "distilbert-base-uncased", "roberta-base", "electra"]
 OTHERS = ["gpt2", "llama", "bart", "microsoft/deberta-v3-base", "answerdotai/ModernBERT-base"]
-FEED_FORWARD = {"bert": "intermediate", "roberta": "intermediate", "distilbert": "ffn"}
+LIKE_BERT = ["roberta-prelayernorm", "mobilebert"]  # by the names of their parts alone
 ALL = LoraConfig(rank=4, alpha=8, dropout=0.0, target_modules="all-linear")
 
 
@@ -82,7 +82,7 @@ def test_answers_and_gradients_are_the_models_own(tmp_path, name, dtype, nearnes
     assert made.find() is made.top
     assert made.model.training
     seen = []
-    feed_forward = getattr(made.top, FEED_FORWARD[made.model.config.model_type])
+    feed_forward = made.top.ffn if hasattr(made.top, "ffn") else made.top.intermediate
     feed_forward.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[1]))
     with first_token(made.top):
         assert_same(made.run(), expected, nearness)
@@ -96,7 +96,8 @@ def test_what_attention_drops_is_dropped_here_too(tmp_path):
     made = Made(make_base(tmp_path, "bert-base-cased"), dropout=0.0)
     made.forbid_head_dropout()
     made.model.train()
-    with first_token(made.find()):
+    assert made.find() is made.top
+    with first_token(made.top):
         plain = made.run()["logits"]
         assert torch.equal(made.run()["logits"], plain)
         made.top.attention.self.dropout.p = 0.5
@@ -105,9 +106,16 @@ def test_what_attention_drops_is_dropped_here_too(tmp_path):
         assert torch.allclose(made.run()["logits"], plain)
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", [*OTHERS, *LIKE_BERT])
 def test_other_kinds_of_layers_are_left_alone(tmp_path, name):
-    assert Made(make_base(tmp_path, name)).find() is None
+    made = Made(make_base(tmp_path, name))
+    assert (len(room._find_attention(made.top)) == 1) == (name in LIKE_BERT)
+    assert made.find() is None
+    assert not any("forward" in vars(module) for module in made.model.modules())
+
+
+def test_a_decoder_is_left_alone(tmp_path):
+    assert Made(make_base(tmp_path, "bert-base-cased", is_decoder=True)).find() is None
 
 
 def test_a_head_that_reads_every_token_is_left_alone(tmp_path):
@@ -126,21 +134,31 @@ def test_a_label_for_each_token_is_left_alone(tmp_path):
     assert Made(make_base(tmp_path, "bert-base-cased"), task=task).find() is None
 
 
-def test_attention_that_does_more_is_left_alone(tmp_path):
+def test_attention_that_reads_other_states_is_left_alone(tmp_path):
     made = Made(make_base(tmp_path, "bert-base-cased"))
-    attention = made.top.attention.self
-    own = attention.forward
-    attention.forward = lambda states, *more, **named: own(states.flip(1), *more, **named)
+    made.top.attention.self.register_forward_pre_hook(lambda _, given: (2 * given[0], *given[1:]))
     assert made.find() is None
 
 
-def test_a_layer_that_another_stands_in_for_is_left_alone(tmp_path):
+def test_answers_of_zeros_prove_nothing(tmp_path):
     made = Made(make_base(tmp_path, "bert-base-cased"))
-    made.top.forward = own = made.top.forward
+    with torch.no_grad():
+        for parameter in made.model.get_base_model().classifier.parameters():
+            parameter.zero_()
     assert made.find() is None
-    with first_token(made.top):
-        assert vars(made.top)["forward"] is own
-    assert vars(made.top)["forward"] is own
+
+
+@pytest.mark.parametrize("part", ["top", "attention"])
+def test_a_layer_that_another_stands_in_for_is_left_alone(tmp_path, part):
+    made = Made(make_base(tmp_path, "bert-base-cased"))
+    module = made.top if part == "top" else made.top.attention.self
+    module.forward = own = module.forward
+    assert made.find() is None
+    assert vars(module)["forward"] is own
+    if part == "top":
+        with first_token(made.top):
+            assert vars(module)["forward"] is own
+        assert vars(module)["forward"] is own
 
 
 def test_layers_that_run_otherwise_are_left_alone(tmp_path, monkeypatch):
@@ -173,7 +191,7 @@ def test_a_run_uses_it_and_its_adapter_is_as_without(run_tiny, monkeypatch, laye
         return load_file(folder / "adapter" / "adapter_model.safetensors")
 
     fast = train()
-    assert lengths
+    assert len(lengths) > 10  # of steps and validation, not of the proof alone
     assert set(lengths) == {1}
     lengths.clear()
     slow = train(fast=False)

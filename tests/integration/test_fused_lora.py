@@ -1,5 +1,7 @@
 """The fused LoRA layer computes what PEFT's does, and hands it back unchanged."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -83,10 +85,10 @@ def test_under_autocast_gradients_are_as_exact_as_pefts(parts):
 def test_a_cast_is_made_once_for_those_that_read_the_same():
     cast = LastCast()
     x = torch.randn(3, 4, requires_grad=True)
+    cast.open()
     made = cast(x, torch.bfloat16)
     assert cast(x, torch.bfloat16) is made
     assert cast(x, torch.float16).dtype == torch.float16
-    assert cast(x, torch.float32) is x
     with torch.no_grad():
         assert not cast(x, torch.bfloat16).requires_grad
     (cast(x, torch.bfloat16).sum() + cast(x, torch.bfloat16).sum()).backward()
@@ -94,12 +96,36 @@ def test_a_cast_is_made_once_for_those_that_read_the_same():
     for mode in (torch.no_grad, torch.inference_mode):
         with mode():
             y = torch.randn(3, 4)
-            before = cast(y, torch.bfloat16).clone()
-            assert torch.equal(cast(y.clone(), torch.bfloat16), before)
-    z = torch.randn(3, 4)
-    cast(z, torch.bfloat16)
-    z.add_(1)
-    assert torch.equal(cast(z, torch.bfloat16), z.bfloat16())
+            cast(y, torch.bfloat16)
+            y.add_(1)
+            assert torch.equal(cast(y, torch.bfloat16), y.bfloat16())
+    cast.close()
+    assert cast.made is None
+    assert cast(x, torch.bfloat16) is not cast(x, torch.bfloat16)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_casts_end_with_the_models_forward(parts, monkeypatch, fails):
+    kept, casts = [], []
+    own = LastCast.__call__
+
+    def see(cast, x, dtype):
+        made = own(cast, x, dtype)
+        kept.append(cast.made is not None and cast.made[0] is x)
+        casts.append(cast)
+        return made
+
+    monkeypatch.setattr(LastCast, "__call__", see)
+    with torch.autocast("cpu", torch.bfloat16), fused_lora(parts.adapted):
+        last = next(m for m in reversed([*parts.adapted.modules()]) if hasattr(m, "lora_A"))
+        hook = last.register_forward_hook(lambda *_: 1 / 0) if fails else None
+        with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+            run(parts, torch.float32)
+        if hook:
+            hook.remove()
+    parts.adapted.double()
+    assert all(kept)
+    assert casts[0].made is None
 
 
 def test_pefts_forward_is_back_afterwards(parts):

@@ -59,6 +59,17 @@ def test_a_fused_forward_is_back_afterwards(parts):
     assert not any("forward" in vars(layer) for layer in parts.adapted.modules())
 
 
+def test_where_nothing_can_be_merged_peft_answers_in_the_midst_of_training(parts):
+    parts.adapted.bfloat16()
+    expected = parts.logits(parts.adapted)
+    with fused_lora(parts.adapted):
+        with merged_lora(parts.adapted) as layers:
+            assert layers == 0
+            assert torch.equal(parts.logits(parts.adapted), expected)
+        assert any("forward" in vars(layer) for layer in parts.adapted.modules())
+    parts.adapted.float()
+
+
 def test_weights_of_few_bits_are_left_to_peft(parts):
     parts.adapted.bfloat16()
     with merged_lora(parts.adapted) as layers:
@@ -94,7 +105,7 @@ def test_a_run_evaluates_by_merged_weights_where_it_is_fast(run_tiny, monkeypatc
         called.append(model)
         return merged_lora(model)
 
-    for room in ("training", "trials", "run"):
+    for room in ("adapter_trainer", "trials", "run"):
         monkeypatch.setattr(f"lora_tune.{room}.merged_lora", watch)
     run_tiny(training={"num_train_epochs": 2, "fast": fast}, overrides=["seeds=[1, 2]"])
     assert len(called) == (6 if fast else 0)  # of each seed, two epochs and the test rows

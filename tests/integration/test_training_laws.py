@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from markdown_it import MarkdownIt
+from transformers import AttentionInterface
 
 from lora_tune.batching import make_collator
 from lora_tune.data import load_data
@@ -113,6 +114,26 @@ def test_early_stopping_stops_early_if_asked(run_tiny):
 def test_a_diverged_loss_is_said_and_nothing_is_published(run_tiny, monkeypatch):
     with pytest.raises(LoraTuneError, match=r"training: (eval_)?loss is (nan|inf) at step"):
         run_tiny(training={"learning_rate": 1e30, "max_grad_norm": 0.0, "optim": "sgd"})
+
+
+@pytest.mark.parametrize(("bf16", "room"), [(True, "fused_lora"), (False, "merged_lora")])
+def test_layers_that_stand_in_are_gone_when_training_fails(run_tiny, monkeypatch, bf16, room):
+    seen = []
+
+    def fail(model, *_, **__):
+        seen.append(model)
+        forwards = [vars(module).get("forward") for module in model.modules()]
+        assert f"lora_tune.fast.{room}" in {getattr(f, "__module__", None) for f in forwards}
+        assert AttentionInterface()["sdpa"] is not own
+        raise ZeroDivisionError
+
+    own = AttentionInterface()["sdpa"]
+    monkeypatch.setattr("lora_tune.adapter_trainer.evaluate_model", fail)
+    with pytest.raises(ZeroDivisionError):
+        run_tiny(base="bert-base-cased", training={"bf16": bf16})
+    assert AttentionInterface()["sdpa"] is own
+    inner = seen[0].get_base_model()
+    assert not any("forward" in vars(m) for m in inner.modules() if m is not inner)
 
 
 def test_fp16_is_refused_where_it_would_be_left_out(run_tiny, monkeypatch):

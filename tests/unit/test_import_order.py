@@ -43,6 +43,7 @@ FLOORS = [
     ["adapter", "writing", "fast", "fast.cpu_attention", "fast.proof", "fast.cast_weights"],
     ["fast.fused_lora", "fast.frozen_trunk", "fast.first_token"],
     ["fast.merged_lora"],
+    ["adapter_trainer"],
     ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
     ["ladder", "counting"],
     ["comparison", "prediction", "reload", "trials"],
