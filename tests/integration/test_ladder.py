@@ -160,8 +160,8 @@ def test_overfitting_is_told(run_tiny, tmp_path):
     data = {"source": str(tmp_path), "validation": {"split": "validation", "fraction": None}}
     shown = []
     training = {"num_train_epochs": 12, "learning_rate": 0.01, "per_device_train_batch_size": 4}
-    lora = {"dropout": 0.0}  # whose draws may change with the code
-    folder = run_tiny(data=data, lora=lora, training=training, show=shown.append)
+    dropout = {"dropout": 0.0}  # whose draws may change with the code
+    folder = run_tiny(data=data, model=dropout, lora=dropout, training=training, show=shown.append)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     losses = [row["validation_loss"] for row in history]
     assert losses[-1] > 1.02 * min(losses)  # else this test shows nothing

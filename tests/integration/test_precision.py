@@ -270,11 +270,13 @@ def test_gradient_checkpointing_changes_no_bit(run_tiny, monkeypatch, base, mode
     monkeypatch.setattr(transformers.modeling_utils, "checkpoint", record)
 
     def train(**training):
+        # A last layer that runs for the first token alone, as it does without, rounds otherwise.
+        fixed = {"num_train_epochs": 1, "bf16": bool(model), "fast": base == "gpt2"}
         folder = run_tiny(
             base,
             model={"dropout": 0.0} | model,
             lora={"dropout": 0.0},
-            training={"num_train_epochs": 1, "bf16": bool(model)} | training,
+            training=fixed | training,
         )
         return (folder / "adapter" / "adapter_model.safetensors").read_bytes()
 
