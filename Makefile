@@ -12,7 +12,7 @@ ONCE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: setup train test check params results curve intervals browser olah parity quantization bench runs peers readme
+.PHONY: setup train test check params results curve intervals browser olah parity quantization bench dropout runs peers readme
 
 setup: .venv/ready
 
@@ -75,6 +75,10 @@ bench: .venv/ready
 	$(BIN)/python benchmarks/speed.py $(DATA)
 	$(BIN)/python benchmarks/step_profile.py $(DATA)
 	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA)
+
+# make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what the base's own dropout is worth
+dropout: .venv/ready
+	$(BIN)/python benchmarks/base_dropout.py $(DATA)
 
 # make runs DATA=FOLDER MORE=FILE: the cost of many rows, and of a second run
 runs: .venv/ready

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from kept_output import RESULTS, lora_tune
+from pictures import stand_alone
 
 
 def main(recipe: str, rows: str, data: str, validation: str) -> None:
@@ -30,23 +31,8 @@ def main(recipe: str, rows: str, data: str, validation: str) -> None:
     (RESULTS / f"{recipe}_curve.txt").write_text(first + verdict)
     (RESULTS / f"{recipe}_curve_ladder.txt").write_text(first + "".join(ladder).rstrip() + "\n")
     page = (Path("curves") / recipe / "curve.html").read_text()
-    (RESULTS / f"{recipe}_curve.svg").write_text(take_picture(page))
-
-
-def take_picture(page: str) -> str:
-    """Take the picture out of a page, with the page's colours, light and dark."""
     (picture,) = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    light, dark = re.findall(r"^( *):root \{(.*?)\}", page, re.DOTALL | re.MULTILINE)[:2]
-    style = (
-        f":root {{{light[1]} color: var(--ink); background: var(--paper); }} "
-        f"@media (prefers-color-scheme: dark) {{ :root {{{dark[1]}}} }} "
-        "text { font-family: sans-serif }"
-    )
-    head = '<svg xmlns="http://www.w3.org/2000/svg" '
-    return (
-        picture.replace("<svg ", head, 1).replace("<defs>", f"<style>{style}</style><defs>", 1)
-        + "\n"
-    )
+    (RESULTS / f"{recipe}_curve.svg").write_text(stand_alone(picture))
 
 
 if __name__ == "__main__":

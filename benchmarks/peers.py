@@ -2,7 +2,7 @@
 
 Every contestant is a script of benchmarks/peers in a fresh process, which loads, trains, answers
 the test rows and prints JSON; time and memory are measured from outside. One that does not install,
-start or end in time is a row too. Writes peers.json and peers.md.
+start or end in time is a row too. Writes peers.json, .md and .svg.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean, median
 from typing import Any
 
 from contest import (
@@ -29,12 +28,11 @@ from contest import (
     run_contestant,
 )
 from kept_output import RESULTS
-from tabulate import tabulate
+from peers_page import draw_classifiers, write_page
 
 from lora_tune.base import find_base
 from lora_tune.environment import describe_environment
 from lora_tune.recipe import ModelConfig
-from lora_tune.statistics import wilson_interval
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 CLASSIFIERS = [
@@ -56,7 +54,6 @@ WRITERS = [
     Contestant("TRL", "trl_sft", "trl==1.16.* peft==0.21.2"),
     Contestant("LLaMA-Factory", "llamafactory_pt", "llamafactory==0.9.5", "torchvision torchaudio"),
 ]
-TOOK = ["train, s", "total, s", "memory, MB", "its own settings"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,14 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
             kept["base_loss"] = measure_loss(work)["loss"]
             kept["causal"] = _run_all(WRITERS, work, options)
-    tables = [_classification_table(kept["classification"], test_rows)]
-    if options.causal_base:
-        tables.append(_causal_table(kept["causal"], kept["tokens"], kept["base_loss"]))
     environment = describe_environment("cpu")
     kept["environment"] = {k: environment[k] for k in ("device_name", "threads", "versions")}
-    machine = f"{environment['device_name']}, {environment['threads']} threads"
     file.write_text(json.dumps(kept, indent=1) + "\n")
-    (options.results / "peers.md").write_text(_page(tables, options, machine))
+    (options.results / "peers.md").write_text(write_page(kept, test_rows, _command(options)))
+    (options.results / "peers.svg").write_text(draw_classifiers(kept["classification"], test_rows))
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -176,58 +170,6 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
     return str(path)
 
 
-def _classification_table(runs: dict[str, list[Run]], rows: int) -> str:
-    def judge(done: list[Run]) -> list[str]:
-        low, high = wilson_interval(round(mean(run["correct"] for run in done)), rows)
-        return [_spread([run["correct"] / rows for run in done]), f"{low:.3f} to {high:.3f}"]
-
-    told = f"The first {rows} test rows answered, right in so many:"
-    return _table(runs, told, ["accuracy", "95% interval"], judge)
-
-
-def _causal_table(runs: dict[str, list[Run]], tokens: int, base: float) -> str:
-    def judge(done: list[Run]) -> list[str]:
-        rate = median(tokens / run["train_seconds"] for run in done)
-        return [f"{rate:,.0f}", _spread([run["loss"] for run in done])]
-
-    told = (
-        f"A small GPT-2 on {tokens:,} tokens of reviews, LoRA on `c_attn`, one epoch, batches of "
-        f"8; loss per token on test rows, {base:.3f} before:"
-    )
-    return _table(runs, told, ["tokens/s", "loss"], judge)
-
-
-def _spread(values: Sequence[float]) -> str:
-    told = f"{mean(values):.3f}"
-    return told if len(values) == 1 else f"{told} ({min(values):.3f} to {max(values):.3f})"
-
-
-def _table(
-    runs: dict[str, list[Run]],
-    told: str,
-    judged: Sequence[str],
-    judge: Callable[[list[Run]], list[str]],
-) -> str:
-    lines = []
-    for name, done in runs.items():
-        ended = [run for run in done if "error" not in run]
-        faults = list(dict.fromkeys(run["error"] for run in done if "error" in run))
-        line = [name, done[0]["version"], *[""] * len(judged), "", "", "", "; ".join(faults)]
-        if ended:
-            line[2:-4] = judge(ended)
-            line[-4] = f"{median(run['train_seconds'] for run in ended):,.1f}"
-            line[-1] = "; ".join([word for word in (ended[0]["settings"], *faults) if word])
-        if timed := ended or [run for run in done if "total_seconds" in run]:
-            line[-3] = f"{median(run['total_seconds'] for run in timed):,.1f}"
-            line[-2] = f"{median(run['peak_memory_bytes'] for run in timed) / 1e6:,.0f}"
-        line.insert(2, str(len(ended)))
-        lines.append([cell.replace("|", "\\|") for cell in line])
-    table = tabulate(
-        lines, ["", "version", "seeds", *judged, *TOOK], tablefmt="github", disable_numparse=True
-    )
-    return f"{told}\n\n{table}\n"
-
-
 def _command(options: argparse.Namespace) -> str:
     """Say what was run, the last time."""
     words = ["python benchmarks/peers.py DATA"]
@@ -235,20 +177,8 @@ def _command(options: argparse.Namespace) -> str:
     for name in ("only", "once"):
         scripts = " ".join(shlex.quote(script) for script in getattr(options, name) or [])
         words += [f"--{name} {scripts}"] if scripts else []
-    return " ".join([*words, f"--rounds {options.rounds} --limit {options.limit:g}"])
-
-
-def _page(tables: Sequence[str], options: argparse.Namespace, machine: str) -> str:
-    kept = " (contestants that this does not name: by a run before)" if options.only else ""
-    head = (
-        f"Made by `{_command(options)}`{kept}: MiniLM on the first {options.rows} training rows of "
-        "IMDb, at most 256 tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning "
-        f"rate 1e-3, 3 epochs, batches of 16, where no settings of its own are named. Each in a "
-        f"fresh process, {options.limit:g} s at most; total seconds and memory are of the whole "
-        "process. Of several seeds, mean (and range) of what was judged, medians of seconds and "
-        f"memory.\n{machine}."
-    )
-    return "\n".join([head + "\n", *tables])
+    told = " ".join([*words, f"--rounds {options.rounds} --limit {options.limit:g}"])
+    return f"`{told}`" + (" (of the others: an earlier run)" if options.only else "")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,129 @@
+"""What benchmarks/peers.py measured, as tables and a picture."""
+
+from collections.abc import Callable, Sequence
+from statistics import mean, median
+from typing import Any
+
+from contest import Run
+from pictures import stand_alone
+from tabulate import tabulate
+
+from lora_tune.drawing import INK, LORA, OTHER, draw_picture
+from lora_tune.statistics import wilson_interval
+
+TUNED = "PEFT, tuned Trainer"  # whose time the others' is told in
+HEADERS = ["version", "seeds", "train, s", "of tuned", "total, s", "memory, MB"]
+PLACES = {"lora_tune": (0, 7, "center"), TUNED: (-7, -3, "right")}
+
+
+def write_page(kept: dict[str, Any], test_rows: int, command: str) -> str:
+    """Write all that was kept as a page of Markdown.
+
+    Args:
+        kept: what peers.json holds.
+        test_rows: how many each classifier answered.
+        command: what was run last.
+    """
+    environment = kept["environment"]
+    head = (
+        f"Made by {command}: MiniLM on the first {kept['rows']} training rows of IMDb, at most 256 "
+        "tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning rate 1e-3, 3 epochs, "
+        "batches of 16, where no settings of its own are named. Each in a fresh process, "
+        f"{kept['limit_seconds']:g} s at most; total seconds and memory are of the whole process. "
+        "Of several seeds, mean (and range) of what was judged, medians of seconds and memory; of "
+        f"tuned: training time as a part of the tuned Trainer's, median over seeds.\n"
+        f"{environment['device_name']}, {environment['threads']} threads."
+    )
+    parts = [head, _classifiers(kept["classification"], test_rows)]
+    if "causal" in kept:
+        parts.append(_writers(kept["causal"], kept["tokens"], kept["base_loss"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def draw_classifiers(runs: dict[str, list[Run]], test_rows: int) -> str:
+    """Draw accuracy over training time, as an SVG file."""
+    ended = {name: [run for run in done if "error" not in run] for name, done in runs.items()}
+    points = {
+        name: (median(run["train_seconds"] for run in done), _accuracy(done, test_rows))
+        for name, done in ended.items()
+        if done
+    }
+
+    def draw(axes: Any) -> None:
+        for name, (seconds, accuracy) in points.items():
+            axes.plot(seconds, accuracy, "o", color=LORA if name == "lora_tune" else OTHER)
+            *offset, side = PLACES.get(name, (6, -3, "left"))
+            told = {"textcoords": "offset points", "xytext": offset, "ha": side}
+            axes.annotate(name, (seconds, accuracy), fontsize=8, color=INK, **told)
+        axes.set_xscale("log")
+        axes.margins(0.2, 0.1)
+        axes.set_xlabel("seconds of training")
+        axes.set_ylabel("accuracy")
+
+    told = "; ".join(
+        f"{name} {acc:.3f} in {seconds:.0f} s" for name, (seconds, acc) in points.items()
+    )
+    return stand_alone(draw_picture(draw, f"Accuracy by seconds of training: {told}."))
+
+
+def _accuracy(done: Sequence[Run], rows: int) -> float:
+    return mean(run["correct"] for run in done) / rows
+
+
+def _classifiers(runs: dict[str, list[Run]], rows: int) -> str:
+    def judge(done: list[Run]) -> list[str]:
+        low, high = wilson_interval(round(_accuracy(done, rows) * rows), rows)
+        return [_spread([run["correct"] / rows for run in done]), f"{low:.3f} to {high:.3f}"]
+
+    told = f"The first {rows} test rows answered, right in so many:"
+    return f"{told}\n\n{_table(runs, ['accuracy', '95% interval'], judge)}"
+
+
+def _writers(runs: dict[str, list[Run]], tokens: int, base: float) -> str:
+    def judge(done: list[Run]) -> list[str]:
+        rate = median(tokens / run["train_seconds"] for run in done)
+        return [f"{rate:,.0f}", _spread([run["loss"] for run in done])]
+
+    told = (
+        f"A small GPT-2 on {tokens:,} tokens of reviews, LoRA on `c_attn`, one epoch, batches of "
+        f"8; loss per token on test rows, {base:.3f} before:"
+    )
+    return f"{told}\n\n{_table(runs, ['tokens/s', 'loss'], judge)}"
+
+
+def _spread(values: Sequence[float]) -> str:
+    told = f"{mean(values):.3f}"
+    return told if len(values) == 1 else f"{told} ({min(values):.3f} to {max(values):.3f})"
+
+
+def _table(
+    runs: dict[str, list[Run]], judged: Sequence[str], judge: Callable[[list[Run]], list[str]]
+) -> str:
+    """Make a table, and a list of each one's settings and faults below it."""
+    lines, below = [], []
+    for name, done in runs.items():
+        ended = [run for run in done if "error" not in run]
+        line = {"": name, "version": done[0]["version"], "seeds": str(len(ended))}
+        if ended:
+            line |= dict(zip(judged, judge(ended), strict=True))
+            line["train, s"] = f"{median(run['train_seconds'] for run in ended):,.1f}"
+            line["of tuned"] = _part_of(done, runs.get(TUNED, []))
+        if timed := ended or [run for run in done if "total_seconds" in run]:
+            line["total, s"] = f"{median(run['total_seconds'] for run in timed):,.1f}"
+            line["memory, MB"] = f"{median(run['peak_memory_bytes'] for run in timed) / 1e6:,.0f}"
+        lines.append([line.get(word, "") for word in ["", *HEADERS[:2], *judged, *HEADERS[2:]]])
+        told = [run.get("settings") or run.get("error") for run in done]
+        below += [f"- {name}: {'; '.join(dict.fromkeys(filter(None, told)))}"] if any(told) else []
+    headers = ["", *HEADERS[:2], *judged, *HEADERS[2:]]
+    table = tabulate(lines, headers, tablefmt="github", disable_numparse=True)
+    return "\n".join([table, "", *below])
+
+
+def _part_of(done: Sequence[Run], tuned: Sequence[Run]) -> str:
+    """Tell a training time as a part of the tuned Trainer's with the same seed."""
+    pairs = [
+        (mine["train_seconds"], other["train_seconds"])
+        for mine, other in zip(done, tuned, strict=False)
+        if "error" not in mine and "error" not in other
+    ]
+    return f"{median(mine / other for mine, other in pairs):.2f}" if pairs else ""
