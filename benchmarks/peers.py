@@ -44,7 +44,7 @@ CLASSIFIERS = [
     Contestant("lora_tune", "ours"),
     Contestant("adapters", "adapters_trainer", "adapters==1.3.0 accelerate==1.15.0"),
     Contestant("NeMo AutoModel", "automodel_recipe", "nemo-automodel==0.7.0 triton==3.7.1"),
-    Contestant("Ludwig", "ludwig_model", "ludwig==0.11.0"),
+    Contestant("Ludwig", "ludwig_model", "ludwig==0.11.0 peft==0.21.2"),
     Contestant("SetFit", "setfit_trainer", "setfit==1.2.0"),
 ]
 WRITERS = [

@@ -58,7 +58,7 @@ def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
             [
                 name,
                 ", ".join("never" if time is None else f"{time:.0f}" for time in times),
-                f"{median(ratios):.1f}",
+                f"{median(ratios):.1f}" if median(ratios) else "never",
                 f"{mean(run['checks'][-1][0] for run in done):.0f}",
                 f"{mean(run['checks'][-1][1] for run in done):.3f}",
                 f"{right.mean():.3f}",

@@ -4,57 +4,9 @@ import ast
 
 from tests.conftest import ROOT
 
-# Lower rooms first; a room imports from lower floors only.
-FLOORS = [
-    ["errors", "suggestions", "redaction", "choices"],
-    ["lora"],
-    ["data_config"],
-    ["training_fields", "recipe", "publishing", "arguments"],
-    ["finished_run", "recipe_file", "environment", "metrics", "statistics", "drawing", "hub"],
-    ["cache", "past_recipe", "rows", "texts", "conll", "entities", "linear", "precision"],
-    [
-        "sources",
-        "data_checks",
-        "base",
-        "linear_layers",
-        "scoring",
-        "plots",
-        "encoding",
-        "pairs",
-        "overfitting",
-        "text_metrics",
-        "chats",
-    ],
-    ["prompts"],
-    ["tasks.task"],
-    ["tasks.text_task", "tasks.writing_task"],
-    [
-        "tasks.sequence_classification",
-        "tasks.multi_label_classification",
-        "tasks.sequence_regression",
-        "tasks.token_classification",
-        "tasks.causal_lm",
-        "tasks.seq2seq_lm",
-    ],
-    ["tasks", "manifest", "matching"],
-    ["architecture"],
-    ["data", "batching", "model", "verification"],
-    ["targets", "artifact", "evaluation", "intake", "loading", "history"],
-    ["adapter", "writing", "fast", "fast.cpu_attention", "fast.proof", "fast.cast_weights"],
-    ["fast.fused_lora", "fast.frozen_trunk", "fast.first_token"],
-    ["fast.merged_lora"],
-    ["adapter_trainer"],
-    ["features", "diagnosis", "predictor", "input_rows", "training", "starts", "combining"],
-    ["ladder", "counting"],
-    ["comparison", "prediction", "reload", "trials"],
-    ["assessment", "card", "report"],
-    ["merging", "shipping", "run_directory", "run_comparison"],
-    ["tables"],
-    ["run"],
-    ["curve"],
-    ["cli"],
-    ["__init__", "__main__"],
-]
+# As CONTRIBUTING.md lists them, lower rooms first; a room imports from lower floors only.
+HOUSE = (ROOT / "CONTRIBUTING.md").read_text().split("```\n")[1]
+FLOORS = [line.split(", ") for line in HOUSE.splitlines()]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 ONLY = {
     "omegaconf": ["recipe_file"],

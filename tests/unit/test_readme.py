@@ -11,5 +11,5 @@ def test_results_in_the_readme_are_current():
     spec.loader.exec_module(readme)
     text = (ROOT / "README.md").read_text()
     assert readme.fill(text) == text
-    assert text.count("<!-- results:") == 5
+    assert text.count("<!-- results:") == 7
     assert "-->\n```\n```" not in text
