@@ -1,5 +1,6 @@
 """Ludwig: a text encoder with LoRA and a category, as its configuration says it."""
 
+import os
 import sys
 import time
 from importlib.machinery import ModuleSpec
@@ -42,6 +43,7 @@ def configure(work: Work) -> dict[str, Any]:
 
 
 work = read_work()
+os.chdir(work.folder)  # where it keeps the rows that it has encoded
 rows = pandas.DataFrame(read_rows(work.train))
 model = LudwigModel(configure(work))
 start = time.perf_counter()
