@@ -290,7 +290,7 @@ def _tokenise(
     vocabulary = json.loads(tokenizer.backend_tokenizer.to_str())
     vocabulary |= {"truncation": None, "padding": None}  # as the last call left them
     key = {
-        "task": f"{task!r} {encode.__name__}",
+        "task": f"{task.name} {encode.__name__}",  # the code itself is part of every key
         "tokenizer": f"{tokenizer!r} {json.dumps(vocabulary)}",
         "chat_template": str(tokenizer.chat_template),
         "max_length": str(config.max_length),

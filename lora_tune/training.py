@@ -1,5 +1,6 @@
 """An adapted model trained on labelled rows, the best checkpoint kept; on transformers.Trainer."""
 
+import dataclasses
 import sys
 import time
 from collections.abc import Callable
@@ -56,6 +57,11 @@ def make_arguments(training: dict[str, Any], *, task: Task, checkpoints: Path) -
     if chosen.removeprefix("eval_") not in names:
         near = did_you_mean(chosen, names) or f"; there are {', '.join(names)}"
         raise RecipeError(f"training.metric_for_best_model: {chosen!r} is not measured{near}")
+    for field in dataclasses.fields(TrainingArguments):
+        value, choices = fields.get(field.name), field.metadata.get("choices")
+        if choices and isinstance(value, str) and value not in choices:
+            near = did_you_mean(value, choices) or f"; there are {', '.join(choices)}"
+            raise RecipeError(f"training.{field.name}: {value!r} is none of its values{near}")
     try:
         arguments = TrainingArguments(output_dir=str(checkpoints), **fields)
         for tracker in get_reporting_integration_callbacks(arguments.report_to):

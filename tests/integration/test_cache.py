@@ -1,9 +1,12 @@
 """What was computed before from the same content is not computed again, and is the same."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import yaml
 
 from lora_tune import cache, data, ladder
 from lora_tune.cache import hash_rows, pack, recall, unpack
@@ -57,6 +60,22 @@ def test_a_second_run_tokenises_nothing_and_does_not_ask_the_base(run_tiny, made
         for run in (first, second)
     ]
     assert head[1]["train_seconds"] >= 0.5 * head[0]["train_seconds"], "what it took is still told"
+
+
+def test_a_second_process_recalls_what_the_first_kept(folder, bases, rows, tmp_path):
+    recipe = {
+        "model": {"name": str(bases["bert-base-cased"])},
+        "data": {"source": str(rows), "labels": ["negative", "positive"], "max_length": 64},
+        "training": {"num_train_epochs": 1},
+    }
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
+    words = [sys.executable, "-m", "lora_tune", "train", str(tmp_path / "tiny.yaml"), "--output"]
+    kept = []
+    for number in range(2):
+        subprocess.run([*words, str(tmp_path / str(number))], check=True, capture_output=True)
+        kept.append(sorted(path.relative_to(folder) for path in folder.rglob("*.npz")))
+    assert sorted(path.parts[0] for path in kept[0]) == ["features"] * 3 + ["tokens"] * 3
+    assert kept[1] == kept[0]
 
 
 def test_other_content_is_computed(run_tiny, made):

@@ -148,6 +148,14 @@ def test_fp16_is_refused_where_it_would_be_left_out(run_tiny, monkeypatch):
         ("training.eval_strategy=epok", "training.eval_strategy: epok is not a valid"),
         ("training.lr_scheduler_type=linearr", "training.lr_scheduler_type: linearr is not a "),
         ("training.metric_for_best_model=acuracy", "is not measured; did you mean accuracy?"),
+        (
+            "training.train_sampling_strategy=sequental",
+            "none of its values; did you mean sequential?",
+        ),
+        (
+            "training.train_sampling_strategy=size",
+            "there are random, sequential, group_by_length",
+        ),
         ("training.report_to=wandb", "training.report_to: WandbCallback requires wandb"),
         ("training.seed=-1", "training.seed must be 0 to 4294967295, got -1"),
         ("lora.rank=33", "lora.rank: 33 is above 32, the full rank of"),
