@@ -40,7 +40,9 @@ CLASSIFIERS = [
     Contestant("head alone", "ours head"),
     Contestant("PEFT, Trainer", "tutorial"),
     Contestant("PEFT, tuned Trainer", "tutorial tuned"),
+    Contestant("PEFT, tuned Trainer, no dropout", "tutorial tuned still"),
     Contestant("lora_tune, same settings", "ours same"),
+    Contestant("lora_tune, same settings, no dropout", "ours still"),
     Contestant("lora_tune", "ours"),
     Contestant("adapters", "adapters_trainer", "adapters==1.3.0 accelerate==1.15.0"),
     Contestant("NeMo AutoModel", "automodel_recipe", "nemo-automodel==0.7.0 triton==3.7.1"),
@@ -62,21 +64,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file = options.results / "peers.json"
     # Some contestants alone are put beside what was kept of the others.
     kept: dict[str, Any] = json.loads(file.read_text()) if options.only and file.is_file() else {}
-    kept |= {"rows": options.rows, "limit_seconds": options.limit}
+    kept["rows"] = options.rows
+    commands = kept.setdefault("commands", {})  # of each contestant's last runs
     with tempfile.TemporaryDirectory() as folder:
         work = _apart(_reviews, options, Path(folder))
         test_rows = len(read_rows(work.test))
         done = kept.get("classification", {}) | _run_all(CLASSIFIERS, work, options)
+        commands |= _tell(CLASSIFIERS, options)
         kept["classification"] = {c.name: done[c.name] for c in CLASSIFIERS if c.name in done}
         if options.causal_base:
             work = _apart(_texts, options, Path(folder))
             kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
             kept["base_loss"] = measure_loss(work)["loss"]
             kept["causal"] = _run_all(WRITERS, work, options)
+            commands |= _tell(WRITERS, options)
     environment = describe_environment("cpu")
     kept["environment"] = {k: environment[k] for k in ("device_name", "threads", "versions")}
     file.write_text(json.dumps(kept, indent=1) + "\n")
-    (options.results / "peers.md").write_text(write_page(kept, test_rows, _command(options)))
+    (options.results / "peers.md").write_text(write_page(kept, test_rows))
     (options.results / "peers.svg").write_text(draw_classifiers(kept["classification"], test_rows))
 
 
@@ -170,15 +175,15 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
     return str(path)
 
 
-def _command(options: argparse.Namespace) -> str:
-    """Say what was run, the last time."""
+def _tell(contestants: Sequence[Contestant], options: argparse.Namespace) -> dict[str, str]:
+    """Say what was run for each that was."""
     words = ["python benchmarks/peers.py DATA"]
     words += ["--causal-base BASE"] if options.causal_base else []
     for name in ("only", "once"):
         scripts = " ".join(shlex.quote(script) for script in getattr(options, name) or [])
         words += [f"--{name} {scripts}"] if scripts else []
     told = " ".join([*words, f"--rounds {options.rounds} --limit {options.limit:g}"])
-    return f"`{told}`" + (" (of the others: an earlier run)" if options.only else "")
+    return {c.script: told for c in contestants if c.script in (options.only or [c.script])}
 
 
 if __name__ == "__main__":

@@ -160,21 +160,28 @@ def prepare(
     return inputs, make_arguments(recipe.training, task=task, checkpoints=Path(folder))
 
 
-def train_by_trainer(inputs: Any, watch: Watch, **switches: Any) -> Any:
-    """Train as the tutorials do: Trainer, PEFT around the model, the model's own loss."""
+def train_by_trainer(
+    inputs: Any, watch: Watch, config: dict[str, Any] | None = None, **switches: Any
+) -> Any:
+    """Train as the tutorials do: Trainer, PEFT around the model, the model's own loss.
+
+    Args:
+        config: what differs in the base's configuration.
+        switches: Trainer's own.
+    """
     import transformers
     from peft import LoraConfig, get_peft_model
 
     seed = inputs.recipe.training["seed"]
     transformers.set_seed(seed)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        inputs.base.folder, num_labels=2
+        inputs.base.folder, num_labels=2, **(config or {})
     )
     model.register_forward_pre_hook(watch.see_inputs, with_kwargs=True)
-    config = LoraConfig(
+    lora = LoraConfig(
         task_type="SEQ_CLS", r=4, lora_alpha=32, lora_dropout=0.01, target_modules=["query"]
     )
-    model = get_peft_model(model, config)
+    model = get_peft_model(model, lora)
     trainer = transformers.Trainer(
         model=model,
         args=transformers.TrainingArguments(
@@ -298,10 +305,17 @@ def _changed(before: list[Any], after: list[Any]) -> bool:
     return any(not a.equal(b) for a, b in zip(before, after, strict=True))
 
 
-TUNED = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+TUNED: dict[str, Any] = {"bf16": True, "train_sampling_strategy": "group_by_length"}
+# As the recipe leaves it out, but for the head's.
+STILL: dict[str, Any] = {
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+    "classifier_dropout": 0.1,
+}
 # What differs from the recipe, for those that run in lora_tune.
 OURS: dict[str, list[str]] = {
     "ours": [],
+    "ours, base's dropout": ["model.dropout=null"],
     "ours, two epochs": ["training.num_train_epochs=2"],
     "full, tuned as ours": ["training.learning_rate=5e-5"],
     "ceiling": [],
@@ -309,6 +323,8 @@ OURS: dict[str, list[str]] = {
 CONTESTANTS: dict[str, Callable[..., Any]] = {
     "tutorial": lambda i, _, w: train_by_trainer(i, w),
     "tuned Trainer": lambda i, _, w: train_by_trainer(i, w, **TUNED),
+    "tuned, no dropout": lambda i, _, w: train_by_trainer(i, w, STILL, **TUNED),
+    "ours, base's dropout": train_ours,
     "ours": train_ours,
     "ours, two epochs": train_ours,
     "full, tuned as ours": lambda i, a, w: train_ours(i, a, w, adapter=False),

@@ -1,6 +1,7 @@
 """lora_tune: the recipe minilm_imdb_lora on these rows.
 
-`same`: with the settings of the others; `head`: its head alone on a frozen base.
+`same`: with the settings of the others; `still`: but for the base's dropout, which is left out;
+`head`: its head alone on a frozen base.
 """
 
 import os
@@ -10,8 +11,10 @@ from typing import Any
 
 from work import Work, read_rows, read_work, report
 
+SAME = {"same": "null", "still": "0.0"}  # a way -> dropout in the base
 
-def name_settings(work: Work) -> list[str]:
+
+def name_settings(work: Work, dropout: str) -> list[str]:
     """Say the settings of the others in the recipe's words."""
     return [
         f"lora.rank={work.rank}",
@@ -24,6 +27,7 @@ def name_settings(work: Work) -> list[str]:
         "training.adam_beta2=0.999",
         f"data.max_length={work.max_length}",
         "data.truncation_side=right",
+        f"model.dropout={dropout}",
     ]
 
 
@@ -47,7 +51,7 @@ def main(work: Work, way: str) -> None:
     rows = [f"data.{split}.{key}=null" for split in files for key in ("samples", "split")]
     rows += [f"data.{split}.file={path}" for split, path in files.items()]
     seed = f"training.seed={work.seed}"
-    changes = [*rows, seed, *(name_settings(work) if way == "same" else [])]
+    changes = [*rows, seed, *(name_settings(work, SAME[way]) if way in SAME else [])]
     recipe = load_recipe("minilm_imdb_lora", [f"data.source={work.train}", *changes])
     task, base = find_task(recipe.task), find_base(recipe.model)
     assert base.folder == Path(work.base)
@@ -68,8 +72,9 @@ def main(work: Work, way: str) -> None:
             f"{recipe.lora.target_modules}, {kept['num_train_epochs']} epochs of batches of "
             f"{kept['per_device_train_batch_size']}, learning rate {kept['learning_rate']:g}, "
             f"warm-up {kept['warmup_steps']:g}, beta2 {kept.get('adam_beta2', 0.999):g}, "
-            f"texts cut on the {recipe.data.truncation_side}, bfloat16; a tenth of the rows is for "
-            "validation"
+            f"texts cut on the {recipe.data.truncation_side}, bfloat16, "
+            f"{'no' if recipe.model.dropout == 0 else 'its own'} dropout in the base; a tenth of "
+            "the rows is for validation"
         )
     assert seconds is not None
     answers = evaluation.predictions.tolist()
