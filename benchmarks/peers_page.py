@@ -13,17 +13,6 @@ from lora_tune.statistics import wilson_interval
 
 TUNED = "PEFT, tuned Trainer"  # whose time the others' is told in
 HEADERS = ["version", "seeds", "train, s", "of tuned", "total, s", "memory, MB"]
-SECONDS = (3, 10, 30, 100, 300, 1000)  # on the axis
-# Of a name in the picture, beside its point: to the right and up, in points; others stand right.
-PLACES = {
-    "lora_tune": (0, 7, "center"),
-    "lora_tune, same settings": (0, -13, "center"),
-    TUNED: (2, 6, "right"),
-    "PEFT, tuned Trainer, no dropout": (0, 6, "center"),
-    "lora_tune, same settings, no dropout": (0, -13, "center"),
-    "adapters": (-6, -3, "right"),
-    "NeMo AutoModel": (6, 2, "left"),
-}
 
 
 def write_page(kept: dict[str, Any], test_rows: int) -> str:
@@ -57,7 +46,7 @@ def write_page(kept: dict[str, Any], test_rows: int) -> str:
 
 
 def draw_classifiers(runs: dict[str, list[Run]], test_rows: int) -> str:
-    """Draw accuracy over training time, as an SVG file."""
+    """Draw training times with accuracies beside them, as an SVG file."""
     ended = {name: [run for run in done if "error" not in run] for name, done in runs.items()}
     points = {
         name: (median(run["train_seconds"] for run in done), _accuracy(done, test_rows))
@@ -66,17 +55,13 @@ def draw_classifiers(runs: dict[str, list[Run]], test_rows: int) -> str:
     }
 
     def draw(axes: Any) -> None:
-        for name, (seconds, accuracy) in points.items():
-            axes.plot(seconds, accuracy, "o", color=LORA if name == "lora_tune" else OTHER)
-            *offset, side = PLACES.get(name, (6, -3, "left"))
-            told = {"textcoords": "offset points", "xytext": offset, "ha": side}
-            axes.annotate(name, (seconds, accuracy), fontsize=8, color=INK, **told)
-        axes.set_xscale("log")
-        axes.set_xticks(SECONDS, [f"{seconds:,}" for seconds in SECONDS])
-        axes.minorticks_off()
-        axes.margins(0.2, 0.1)
-        axes.set_xlabel("seconds of training")
-        axes.set_ylabel("accuracy")
+        for place, (name, (seconds, accuracy)) in enumerate(reversed(points.items())):
+            axes.barh(place, seconds, color=LORA if "lora_tune" in name else OTHER, alpha=0.6)
+            beside = {"textcoords": "offset points", "xytext": (4, 0), "va": "center"}
+            axes.annotate(f"{accuracy:.3f}", (seconds, place), color=INK, fontsize=8, **beside)
+        axes.set_yticks(range(len(points)), list(reversed(points)), fontsize=8)
+        axes.margins(x=0.15)
+        axes.set_xlabel("seconds of training, and accuracy")
 
     told = "; ".join(
         f"{name} {acc:.3f} in {seconds:.0f} s" for name, (seconds, acc) in points.items()

@@ -73,7 +73,7 @@ def configure(
         model_config.pad_token_id = tokenizer.pad_token_id
     if config.dropout is not None:
         present = [name for name in TRUNK_DROPOUTS if hasattr(model_config, name)]
-        if not present:
+        if config.dropout and not present:
             raise ModelError(f"model.dropout: {base.name} has no dropout to set")
         is_deberta = model_config.model_type.startswith("deberta")
         head = DEBERTA_HEAD_DROPOUT if is_deberta else HEAD_DROPOUT

@@ -66,6 +66,7 @@ class BaseRecord:
             quantization=self.quantization,
             double_quantization=self.double_quantization,
             dtype=self.dtype,
+            dropout=None,  # a merged model is trained on as its base would be
         )
 
 

@@ -70,7 +70,7 @@ class ModelConfig:
     double_quantization: bool = True  # of 4 bits: the scales of their blocks are in 8 bits too
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of what is not quantised
     pad_token: str | None = None  # for tokenizers that have none; null: the end-of-text token
-    dropout: float | None = None  # inside the frozen base while training; null: as in its config
+    dropout: float | None = 0.0  # inside the frozen base while training; null: as in its config
 
     @property
     def precision(self) -> str:

@@ -257,7 +257,10 @@ def test_dropout_of_the_trunk_can_be_set_and_the_heads_stays(bases, base):
         trunk = {n for n in found if n.startswith(f"{parts.model.base_model_prefix}.")}
         return {n: found[n] for n in trunk}, {n: p for n, p in found.items() if n not in trunk}
 
-    _, own = rates()
+    _, own = rates(dropout=None)
     trunk, head = rates(dropout=0.3)
     assert set(trunk.values()) <= {0.3}
+    assert head == own
+    trunk, head = rates()
+    assert set(trunk.values()) <= {0.0}
     assert head == own

@@ -48,6 +48,11 @@ def test_fp32_flips_nothing(adapters, tmp_path, name):
 
 def test_the_merged_weights_are_base_plus_adapter(adapters, bases, tmp_path):
     folder, _ = merge([adapters["bert-base-cased"]], tmp_path / "merged")
+    own, merged = (
+        json.loads((place / "config.json").read_text()).get("hidden_dropout_prob", 0.1)
+        for place in (bases["bert-base-cased"], folder)
+    )
+    assert merged == own > 0  # though the adapter was trained without
     merged = load_file(folder / "model.safetensors")
     base = load_file(bases["bert-base-cased"] / "model.safetensors")
     adapter = load_file(adapters["bert-base-cased"] / "adapter_model.safetensors")
