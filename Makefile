@@ -12,6 +12,9 @@ ONCE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Stops a target that was given no FOLDER or FILE to read.
+needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@ needs $(name)=...; the line above the target says of what)))
+
 .PHONY: setup train test check params results curve intervals browser olah parity quantization bench dropout runs peers readme
 
 setup: .venv/ready
@@ -45,6 +48,7 @@ results: .venv/ready
 
 # make curve RECIPE=minilm_imdb_lora ROWS=250,1000,3000 DATA=FOLDER MORE=FILE: the same over rows
 curve: .venv/ready
+	$(call needs,ROWS DATA MORE)
 	$(BIN)/python benchmarks/curve.py $(RECIPE) $(ROWS) $(DATA) $(MORE)
 	$(BIN)/python benchmarks/readme.py
 
@@ -68,24 +72,29 @@ parity: .venv/ready
 
 # make quantization DATA=FOLDER BASE=FOLDER: a GPT-2 on tweets in float32, bfloat16, 8 and 4 bits
 quantization: .venv/ready
+	$(call needs,DATA BASE)
 	$(BIN)/python benchmarks/quantization.py "$(DATA)" "$(BASE)"
 
 # make bench DATA=FOLDER: training speed beside plain Trainer and PEFT, on IMDb reviews
 bench: .venv/ready
+	$(call needs,DATA)
 	$(BIN)/python benchmarks/speed.py $(DATA)
 	$(BIN)/python benchmarks/step_profile.py $(DATA)
 	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA)
 
 # make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what the base's own dropout is worth
 dropout: .venv/ready
+	$(call needs,DATA)
 	$(BIN)/python benchmarks/base_dropout.py $(DATA)
 
 # make runs DATA=FOLDER MORE=FILE: the cost of many rows, and of a second run
 runs: .venv/ready
+	$(call needs,DATA MORE)
 	$(BIN)/python benchmarks/whole_runs.py $(DATA) $(MORE)
 
 # make peers DATA=FOLDER [BASE=FOLDER]: beside other tools, each in .peers; BASE: a GPT-2, to write
 peers: .venv/ready
+	$(call needs,DATA)
 	$(BIN)/python benchmarks/peers.py "$(DATA)" $(if $(BASE),--causal-base "$(BASE)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONCE),--once $(ONCE))
 
 readme: .venv/ready
