@@ -65,7 +65,11 @@ def main(reviews: str, more: str, tweets: str, entities: str) -> None:
             "training.num_train_epochs=3",
         ],
     }
-    lines = [line for name, words in works.items() for line in _compare(name, words)]
+    lines = [
+        _train(name, words, way, value)
+        for name, words in works.items()
+        for way, value in WAYS.items()
+    ]
     headers = ["rows", "dropout in the base", "metric", "mean", "deviation", "by seed", "seconds"]
     table = tabulate(lines, headers, tablefmt="github", disable_numparse=True)
     told = f"""\
@@ -78,10 +82,6 @@ seed's training, one run, and only indicative.
 """
     (RESULTS / "base_dropout.md").write_text(told)
     print(told)
-
-
-def _compare(name: str, words: list[str]) -> list[list[str]]:
-    return [_train(name, words, way, value) for way, value in WAYS.items()]
 
 
 def _train(name: str, words: list[str], way: str, value: str) -> list[str]:

@@ -28,7 +28,7 @@ from contest import (
     run_contestant,
 )
 from kept_output import RESULTS
-from peers_page import draw_classifiers, write_page
+from peers_page import TUNED, draw_classifiers, write_page
 
 from lora_tune.base import find_base
 from lora_tune.environment import describe_environment
@@ -39,8 +39,8 @@ CLASSIFIERS = [
     Contestant("words alone", "words"),
     Contestant("head alone", "ours head"),
     Contestant("PEFT, Trainer", "tutorial"),
-    Contestant("PEFT, tuned Trainer", "tutorial tuned"),
-    Contestant("PEFT, tuned Trainer, no dropout", "tutorial tuned still"),
+    Contestant(TUNED, "tutorial tuned"),
+    Contestant(f"{TUNED}, no dropout", "tutorial tuned still"),
     Contestant("lora_tune, same settings", "ours same"),
     Contestant("lora_tune, same settings, no dropout", "ours still"),
     Contestant("lora_tune", "ours"),
@@ -51,7 +51,7 @@ CLASSIFIERS = [
 ]
 WRITERS = [
     Contestant("PEFT, Trainer", "tutorial_causal"),
-    Contestant("PEFT, tuned Trainer", "tutorial_causal tuned"),
+    Contestant(TUNED, "tutorial_causal tuned"),
     Contestant("lora_tune", "ours_causal"),
     Contestant("TRL", "trl_sft", "trl==1.16.* peft==0.21.2"),
     Contestant("LLaMA-Factory", "llamafactory_pt", "llamafactory==0.9.5", "torchvision torchaudio"),
