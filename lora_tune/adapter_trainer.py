@@ -17,6 +17,7 @@ from lora_tune.data import Data
 from lora_tune.errors import LoraTuneError, RecipeError
 from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cast_weights import Casts, casts_standing_in
+from lora_tune.fast.chunked_loss import states_alone, sum_losses
 from lora_tune.fast.cpu_attention import product_attention
 from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.fast.merged_lora import merged_lora
@@ -24,9 +25,11 @@ from lora_tune.history import list_evaluations, tell_evaluation
 from lora_tune.loading import make_loader
 from lora_tune.tasks import Task
 from lora_tune.tasks.task import IGNORED
+from lora_tune.tasks.writing_task import WritingTask
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from torch.nn import Linear
 
 
 class AdapterTrainer(Trainer):
@@ -39,6 +42,9 @@ class AdapterTrainer(Trainer):
     has_own_batches: bool  # or else those of Trainer's own samplers
     most_evaluated: int | None  # rows at once; None: as many as their tokens allow
     most_width: int | None = None  # up to which batches take few widths; None: they take any
+    output_layer: "Linear | None" = (
+        None  # whose logits are made as the loss reads them; None: whole
+    )
 
     def __init__(
         self,
@@ -87,14 +93,30 @@ class AdapterTrainer(Trainer):
             self.most_width = tokenizer.model_max_length
             self.data_collator = replace(collate, pad_to_multiple_of=MULTIPLE)
 
+    def compute_loss(self, model: Any, *inputs: Any, **named: Any) -> Any:
+        """Run a micro-batch and compute its share of its step's loss; called by Trainer."""
+        with states_alone(self.output_layer):
+            return super().compute_loss(model, *inputs, **named)
+
     def step_loss(self, outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
         """Compute a micro-batch's share of its step's loss; called by Trainer."""
+        # What carries no label is -100, as in transformers.
+        items = (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
+        smoothing = self.args.label_smoothing_factor
+        if self.output_layer is not None:
+            assert isinstance(self.task, WritingTask)
+            states, targets = self.task.foretold(outputs.logits, labels)
+            dtype = torch.bfloat16 if self.args.bf16 else self.output_layer.weight.dtype
+            cast = self.casts.get(self.output_layer)
+            total = sum_losses(
+                states, targets, self.output_layer, cast=cast, dtype=dtype, smoothing=smoothing
+            )
+            return total / items
         return self.task.loss(
             outputs.logits,
             labels,
-            # What carries no label is -100, as in transformers.
-            items=(labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch,
-            smoothing=self.args.label_smoothing_factor,
+            items=items,
+            smoothing=smoothing,
             weights=None if self.weights is None else self.weights.to(outputs.logits.device),
         )
 

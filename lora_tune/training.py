@@ -16,11 +16,13 @@ from lora_tune.data import Data
 from lora_tune.environment import find_device
 from lora_tune.errors import RecipeError
 from lora_tune.fast.cast_weights import cast_weights
+from lora_tune.fast.chunked_loss import find_output_layer
 from lora_tune.fast.first_token import find_top_layer, first_token
 from lora_tune.fast.frozen_trunk import frozen_trunk
 from lora_tune.history import History, list_evaluations, list_steps
 from lora_tune.suggestions import did_you_mean
 from lora_tune.tasks import Task
+from lora_tune.tasks.writing_task import WritingTask
 from lora_tune.training_fields import (
     EARLY_STOPPING_FIELDS,
     OWN_FIELDS,
@@ -120,6 +122,10 @@ def train_adapter(
     try:
         with trainer.standing_in as standing_in:
             if fast:
+                if isinstance(task, WritingTask):
+                    trainer.output_layer = find_output_layer(
+                        model, data, arguments, collate=collate
+                    )
                 # The proof is on the model as it is; a trunk of all layers takes the last one too.
                 top = find_top_layer(model, data, arguments, collate=collate)
                 standing_in.enter_context(frozen_trunk(model, data, arguments, collate=collate))

@@ -1,7 +1,7 @@
 """Attention in bfloat16 on a CPU by plain matrix products, a few heads at a time.
 
-torch 2.13's own flash attention goes forward fast there, but back more slowly than these products;
-`make bench` measures whole steps. A few heads' scores stay in the processor's cache from one
+torch 2.13's own flash attention goes back more slowly there than these products, up to some width
+(benchmarks/results/attention.md). A few heads' scores stay in the processor's cache from one
 product to the next. What is kept for the way back is the probabilities, (rows, heads, tokens,
 tokens) in bfloat16.
 """
@@ -16,6 +16,8 @@ from transformers import AttentionInterface
 
 OWN = "sdpa"  # the name under which models ask for torch's attention
 AT_ONCE = 1 << 22  # scores; 8 MB in bfloat16
+# Tokens. Above, torch's attention, which skips what a causal mask hides and keeps no probabilities.
+WIDEST = 1024
 
 
 class ProductAttention(torch.autograd.Function):
@@ -150,6 +152,7 @@ def _is_slow(
         and torch.is_grad_enabled()
         and (query.requires_grad or key.requires_grad)
         and query.shape == key.shape
+        and query.shape[2] <= WIDEST
         and not dropout
         and position_bias is None
         and not (mask is not None and mask.requires_grad)

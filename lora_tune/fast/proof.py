@@ -15,13 +15,15 @@ MOST_ROUNDING = 0.02  # of what is made in 16 bits, relative
 CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")
 
 
+def runs_alone(arguments: TrainingArguments) -> bool:
+    """Whether a model runs in one process, on one device, and as it is written."""
+    return arguments.world_size == 1 and arguments.n_gpu <= 1 and not arguments.torch_compile
+
+
 def runs_layers_plainly(arguments: TrainingArguments) -> bool:
-    """Whether a model's layers run in one process, once in a forward, and as they are written."""
-    return (
-        arguments.world_size == 1
-        and arguments.n_gpu <= 1
-        and not arguments.torch_compile
-        and not any(getattr(arguments, name, False) for name in CHECKPOINTING)
+    """Whether, besides, its layers run once in a forward."""
+    return runs_alone(arguments) and not any(
+        getattr(arguments, name, False) for name in CHECKPOINTING
     )
 
 

@@ -92,3 +92,17 @@ def test_what_needs_no_way_back_is_torchs(tmp_path, monkeypatch):
     monkeypatch.setattr(ProductAttention, "apply", None)
     with torch.autocast("cpu", torch.bfloat16), product_attention():
         made.logits(made.adapted)
+
+
+@pytest.mark.parametrize("width", [4, 1000])
+def test_wide_texts_are_torchs(tmp_path, monkeypatch, width):
+    monkeypatch.setattr("lora_tune.fast.cpu_attention.WIDEST", width)
+    made = Parts(make_base(tmp_path, "gpt2"), LoraConfig(rank=4), dropout=0.0)
+    made.attach()
+    calls = []
+    apply = ProductAttention.apply
+    monkeypatch.setattr(ProductAttention, "apply", lambda *a: calls.append(1) or apply(*a))
+    inputs = made.tokenizer(reviews()[0][:2], padding=True, truncation=True, return_tensors="pt")
+    with torch.autocast("cpu", torch.bfloat16), product_attention():
+        made.adapted(**inputs)
+    assert bool(calls) == (width == 1000)
