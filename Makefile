@@ -80,6 +80,7 @@ bench: .venv/ready
 	$(call needs,DATA)
 	$(BIN)/python benchmarks/speed.py $(DATA)
 	$(BIN)/python benchmarks/step_profile.py $(DATA)
+	$(BIN)/python benchmarks/parts.py $(DATA)
 	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA)
 
 # make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what the base's own dropout is worth

@@ -13,7 +13,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,9 +138,21 @@ def _recipe(data: str, rows: int, max_length: int, seed: int, checks: int) -> li
 
 
 def prepare(
-    name: str, data: str, rows: int, max_length: int, seed: int, checks: int, *, folder: str
+    name: str,
+    data: str,
+    rows: int,
+    max_length: int,
+    seed: int,
+    checks: int,
+    *,
+    folder: str,
+    changes: Sequence[str] = (),
 ) -> Any:
-    """Load the rows, the same for all contestants, and make the arguments of training."""
+    """Load the rows, the same for all contestants, and make the arguments of training.
+
+    Args:
+        changes: to the recipe, beside those of all contestants and of this one.
+    """
     from lora_tune.base import find_base
     from lora_tune.data import load_data
     from lora_tune.model import load_tokenizer
@@ -150,8 +162,8 @@ def prepare(
     from lora_tune.training import make_arguments
     from lora_tune.trials import Inputs
 
-    changes = _recipe(data, rows, max_length, seed, checks)
-    recipe = load_recipe("minilm_imdb_lora", [*changes, *OURS.get(name, [])])
+    shared = _recipe(data, rows, max_length, seed, checks)
+    recipe = load_recipe("minilm_imdb_lora", [*shared, *OURS.get(name, []), *changes])
     task, base = find_task(recipe.task), find_base(recipe.model)
     targets = find_targets(base, recipe.model, recipe.lora, task)
     tokenizer = load_tokenizer(base, recipe.model, recipe.data)
