@@ -101,7 +101,7 @@ def _attend(
     mask = causal if kind == "causal" else seen
     return [
         lambda: run(lambda: scaled_dot_product_attention(q, k, v, scale=scale, **own)),
-        lambda: run(lambda: function.apply(q, k, v, mask, scale)),
+        lambda: run(lambda: function.apply(q, k, v, mask, scale, 0.0)),
     ]
 
 

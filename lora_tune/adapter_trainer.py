@@ -19,6 +19,7 @@ from lora_tune.evaluation import evaluate_model
 from lora_tune.fast.cast_weights import Casts, casts_standing_in
 from lora_tune.fast.chunked_loss import states_alone, sum_losses
 from lora_tune.fast.cpu_attention import product_attention
+from lora_tune.fast.cpu_dropout import cpu_dropout
 from lora_tune.fast.fused_lora import fused_lora
 from lora_tune.fast.merged_lora import merged_lora
 from lora_tune.history import list_evaluations, tell_evaluation
@@ -142,6 +143,7 @@ class AdapterTrainer(Trainer):
             self.standing_in.enter_context(fused_lora(model, self.casts))
             self.standing_in.enter_context(casts_standing_in(self.casts))
             self.standing_in.enter_context(product_attention())
+            self.standing_in.enter_context(cpu_dropout(model))
         steps_within = self.is_deepspeed_enabled or self.args.optim in ("lomo", "adalomo")
         # These step in each backward.
         budget = math.inf if steps_within else self.token_budget

@@ -122,7 +122,8 @@ def train_adapter(
     try:
         with trainer.standing_in as standing_in:
             if fast:
-                if isinstance(task, WritingTask):
+                is_whole = not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled)
+                if is_whole and isinstance(task, WritingTask):  # no part of a weight elsewhere
                     trainer.output_layer = find_output_layer(
                         model, data, arguments, collate=collate
                     )

@@ -1,9 +1,9 @@
-"""Attention in bfloat16 on a CPU by plain matrix products, a few heads at a time.
+"""Attention on a CPU in bfloat16, or with dropout, by plain matrix products, a few heads at a time.
 
-torch 2.13's own flash attention goes back more slowly there than these products, up to some width
-(benchmarks/results/attention.md). A few heads' scores stay in the processor's cache from one
-product to the next. What is kept for the way back is the probabilities, (rows, heads, tokens,
-tokens) in bfloat16.
+torch 2.13's own flash attention goes back more slowly in bfloat16 than these products, up to some
+width, and takes no dropout (benchmarks/results/parts.md). A few heads' scores stay in the
+processor's cache from one product to the next. What is kept for the way back is the probabilities,
+(rows, heads, tokens, tokens); the sign of each tells whether it was dropped out.
 """
 
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
+from lora_tune.fast.cpu_dropout import draw_kept
+
 OWN = "sdpa"  # the name under which models ask for torch's attention
 AT_ONCE = 1 << 22  # scores; 8 MB in bfloat16
 # Tokens. Above, torch's attention, which skips what a causal mask hides and keeps no probabilities.
@@ -21,11 +23,17 @@ WIDEST = 1024
 
 
 class ProductAttention(torch.autograd.Function):
-    """softmax(s q k') v, ' for transposed; the gradients by the chain rule."""
+    """(m softmax(s q k')) v, ' for transposed; the gradients by the chain rule."""
 
     @staticmethod
     def forward(
-        context: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float
+        context: Any,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        mask: Tensor | None,
+        scale: float,
+        dropout: float,
     ) -> Tensor:
         """Compute attention, (rows, heads, tokens, width).
 
@@ -37,6 +45,7 @@ class ProductAttention(torch.autograd.Function):
             mask: broadcasts to (rows, heads, tokens, tokens): True where a token is seen, or
                 what is added before the softmax; None where all are seen.
             scale: s.
+            dropout: the share of the probabilities that m leaves out, from 0 to below 1.
         """
         rows, heads, tokens, _ = q.shape
         with torch.autocast(q.device.type, enabled=False):
@@ -53,29 +62,37 @@ class ProductAttention(torch.autograd.Function):
                 if mask is not None:
                     _add_mask(scores.view_as(shares[part]), mask[part])
                 torch.softmax(scores, dim=-1, out=some)
-                torch.bmm(some, _flat(v[part]), out=_flat(attended[part]))
+                if dropout:
+                    torch.copysign(some, draw_kept(some, dropout).sub_(0.5), out=some)
+                left = torch.relu(some) if dropout else some
+                torch.bmm(left, _flat(v[part]), out=_flat(attended[part]))
             context.save_for_backward(q, k, v, shares)
-            context.scale = scale
-            return attended
+            context.scale, context.dropout = scale, dropout
+            return attended.div_(1 - dropout) if dropout else attended
 
     @staticmethod
     def backward(context: Any, *gradients: Any) -> Any:
         """Compute the gradients of q, k and v from that of the result."""
         q, k, v, shares = context.saved_tensors
+        dropout = context.dropout
         of_q, of_k, of_v = map(torch.empty_like, (q, k, v))
         with torch.autocast(q.device.type, enabled=False):
-            gradient = gradients[0].contiguous()
+            gradient = (gradients[0] / (1 - dropout) if dropout else gradients[0]).contiguous()
             room, more = _scratch(q), _scratch(q)
             for part in _parts(*q.shape[:3]):
                 some, back = _flat(shares[part]), _flat(gradient[part])
-                torch.bmm(some.mT, back, out=_flat(of_v[part]))
+                left = torch.relu(some) if dropout else some
+                torch.bmm(left.mT, back, out=_flat(of_v[part]))
                 of_shares = torch.bmm(back, _flat(v[part]).mT, out=room[: len(some)])
+                if dropout:
+                    of_shares = torch.ops.aten.threshold_backward(of_shares, some, 0)
+                    some = some.abs()
                 of_scores = torch.ops.aten._softmax_backward_data.out(
                     of_shares, some, -1, some.dtype, grad_input=more[: len(some)]
                 )
                 torch.bmm(of_scores, _flat(k[part]), out=_flat(of_q[part]))
                 torch.bmm(of_scores.mT, _flat(q[part]), out=_flat(of_k[part]))
-            return of_q.mul_(context.scale), of_k, of_v, None, None
+            return of_q.mul_(context.scale), of_k, of_v, None, None, None
 
 
 def _parts(rows: int, heads: int, tokens: int) -> Iterator[tuple[slice, slice]]:
@@ -114,10 +131,16 @@ def product_attention() -> Iterator[None]:
     own = AttentionInterface()[OWN]
 
     def attend(
-        module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **named: Any
+        module: Any,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Any,
+        dropout: float = 0.0,
+        **named: Any,
     ) -> tuple[Tensor, None]:
-        if not _is_slow(query, key, mask, **named):
-            return own(module, query, key, value, mask, **named)
+        if not _is_slow(query, key, mask, dropout, **named):
+            return own(module, query, key, value, mask, dropout=dropout, **named)
         is_causal = named.get("is_causal")
         if mask is None and (
             getattr(module, "is_causal", True) if is_causal is None else is_causal
@@ -126,7 +149,7 @@ def product_attention() -> Iterator[None]:
             mask = torch.ones(tokens, tokens, dtype=torch.bool, device=query.device).tril()
         scale = named.get("scaling")
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        attended = ProductAttention.apply(query, key, value, mask, scale)
+        attended = ProductAttention.apply(query, key, value, mask, scale, dropout)
         return attended.transpose(1, 2).contiguous(), None
 
     AttentionInterface.register(OWN, attend)
@@ -140,20 +163,19 @@ def _is_slow(
     query: Tensor,
     key: Tensor,
     mask: Tensor | None,
+    dropout: float,
     *,
-    dropout: float = 0.0,
     position_bias: Tensor | None = None,
     **_: Any,
 ) -> bool:
-    """Whether torch's attention will have to go back in bfloat16 on the CPU."""
+    """Whether torch's attention will go back in bfloat16 on the CPU, or drops out there."""
     return (
         query.device.type == "cpu"
-        and query.dtype == torch.bfloat16
+        and (query.dtype == torch.bfloat16 or dropout > 0)
         and torch.is_grad_enabled()
         and (query.requires_grad or key.requires_grad)
         and query.shape == key.shape
         and query.shape[2] <= WIDEST
-        and not dropout
         and position_bias is None
         and not (mask is not None and mask.requires_grad)
     )

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_tune.fast.cast_weights import Casts
+from lora_tune.fast.cpu_dropout import draw_kept
 
 ADAPTER = "default"
-FEW = 1 / 16  # of dropout, below which what is dropped is drawn alone
 
 
 class FusedLora(torch.autograd.Function):
@@ -79,37 +79,6 @@ class FusedLora(torch.autograd.Function):
             else:
                 of_x.add_((back @ a).mul_(kept))
         return of_x, None, None, of_a.to(context.types[0]), of_b.to(context.types[1]), None, None
-
-
-def draw_kept(x: Tensor, dropout: float) -> Tensor:
-    """Draw what a dropout leaves: 1 with probability 1 - dropout, else 0; of x's shape and type.
-
-    A CPU's generator takes one number after another, so each 64-bit number serves four elements;
-    and where few are dropped, they are drawn alone.
-    """
-    if x.device.type != "cpu":
-        return torch.empty_like(x).bernoulli_(1 - dropout)
-    if dropout < FEW:
-        kept = torch.ones_like(x, memory_format=torch.contiguous_format)
-        kept.view(-1)[draw_places(x.numel(), dropout)] = 0
-        return kept
-    drawn = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_()  # 63 bits each
-    parts = drawn.view(torch.int16)[: x.numel()].view(x.shape).bitwise_and_(2**15 - 1)
-    return (parts < round((1 - dropout) * 2**15)).to(x.dtype)
-
-
-def draw_places(count: int, share: float) -> Tensor:
-    """Draw each of the places from 0 to count - 1 with a probability, apart from the others.
-
-    From one that is drawn to the next it is as far as to a Bernoulli process's next success.
-
-    Returns:
-        The places in order, int64.
-    """
-    expected = count * share
-    some = int(expected + 8 * expected**0.5) + 16  # 8 standard deviations on: enough
-    places = torch.empty(some, dtype=torch.int64).geometric_(share).cumsum(0) - 1
-    return places[places < count]
 
 
 @contextmanager

@@ -26,18 +26,40 @@ MASKS = {
 @pytest.mark.parametrize("mask", MASKS)
 def test_it_is_torchs_attention_and_its_gradient(mask):
     q, k, v = (draw(2, 3, 5, 4, seed=seed) for seed in range(3))
-    found = ProductAttention.apply(q, k, v, MASKS[mask], 0.3)
+    found = ProductAttention.apply(q, k, v, MASKS[mask], 0.3, 0.0)
     expected = functional.scaled_dot_product_attention(q, k, v, attn_mask=MASKS[mask], scale=0.3)
     assert torch.allclose(found, expected, atol=1e-12)
-    assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, MASKS[mask], 0.3))
+    assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, MASKS[mask], 0.3, 0.0))
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_the_gradient_with_dropout_is_that_of_the_formula(mask):
+    q, k, v = (draw(2, 3, 5, 4, seed=seed) for seed in range(3))
+
+    def attend(q, k, v):
+        torch.manual_seed(0)
+        return ProductAttention.apply(q, k, v, MASKS[mask], 0.3, 0.4)
+
+    assert torch.autograd.gradcheck(attend, (q, k, v))
+    assert not torch.allclose(attend(q, k, v), attend(q, k, v.flip(2)).flip(2))
+
+
+def test_dropout_leaves_each_probability_out_with_its_share():
+    torch.manual_seed(0)
+    tokens = 200
+    q = k = torch.zeros(4, 3, tokens, 8)
+    v = torch.eye(tokens).expand(4, 3, -1, -1)  # what is attended is the probabilities
+    shares = ProductAttention.apply(q, k, v, None, 1.0, 0.25) * tokens
+    assert shares.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert (shares == 0).float().mean().item() == pytest.approx(0.25, abs=0.003)
 
 
 def test_values_may_be_narrower_than_queries():
     q, k, v = draw(2, 3, 5, 4, seed=0), draw(2, 3, 5, 4, seed=1), draw(2, 3, 5, 2, seed=2)
-    found = ProductAttention.apply(q, k, v, None, 0.3)
+    found = ProductAttention.apply(q, k, v, None, 0.3, 0.0)
     expected = functional.scaled_dot_product_attention(q, k, v, scale=0.3)
     assert torch.allclose(found, expected, atol=1e-12)
-    assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, None, 0.3))
+    assert torch.autograd.gradcheck(ProductAttention.apply, (q, k, v, None, 0.3, 0.0))
 
 
 @pytest.mark.parametrize("at_once", [1, 30, 80, 1000])
@@ -45,7 +67,7 @@ def test_it_is_the_same_however_few_heads_at_a_time(monkeypatch, at_once):
     monkeypatch.setattr("lora_tune.fast.cpu_attention.AT_ONCE", at_once)
     for mask in MASKS.values():
         q, k, v = (draw(2, 3, 5, 4, seed=seed) for seed in range(3))
-        found = ProductAttention.apply(q, k, v, mask, 0.3)
+        found = ProductAttention.apply(q, k, v, mask, 0.3, 0.0)
         expected = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=0.3)
         assert torch.allclose(found, expected, atol=1e-12)
         weights = draw(2, 3, 5, 4, seed=3)
@@ -84,6 +106,22 @@ def test_a_model_in_bfloat16_gets_as_near_to_full_precision(name, tmp_path):
     assert len(calls) == 2, "every layer"
     assert own <= 1.5 * near + 1e-4 * exact.norm()
     assert near < 0.2 * exact.norm()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_full_precision_is_torchs_where_nothing_is_dropped(tmp_path, monkeypatch, dropout):
+    made = Parts(make_base(tmp_path, "gpt2"), LoraConfig(rank=4), dropout=dropout)
+    made.attach()
+    calls = []
+    apply = ProductAttention.apply
+    monkeypatch.setattr(ProductAttention, "apply", lambda *a: calls.append(a[-1]) or apply(*a))
+    inputs = made.tokenizer(reviews()[0][:2], padding=True, truncation=True, return_tensors="pt")
+    with product_attention():
+        made.adapted.train()(**inputs)
+        assert calls == ([dropout] * 2 if dropout else [])
+        calls.clear()
+        made.adapted.eval()(**inputs)
+        assert not calls
 
 
 def test_what_needs_no_way_back_is_torchs(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from lora_tune.fast.fused_lora import FusedLora, LastCast, draw_kept, fused_lora
+from lora_tune.fast.fused_lora import FusedLora, LastCast, fused_lora
 from lora_tune.recipe import LoraConfig
 from tests.parts import Parts
 from tests.tiny import make_base, reviews
@@ -152,22 +152,6 @@ def test_dropout_hides_its_share_of_the_input_and_keeps_the_mean():
     # The way back goes through the same places as the way there.
     assert torch.allclose(y[:, 0], x.grad.sum(dim=1))
     assert torch.allclose(a.grad[0], x.grad.sum(dim=0))
-
-
-@pytest.mark.parametrize("share", [0.01, 0.05, 0.5])
-def test_what_dropout_leaves_is_drawn_place_by_place(share):
-    torch.manual_seed(0)
-    kept = draw_kept(torch.empty(100_003, 7, dtype=torch.bfloat16), share)
-    assert kept.unique().tolist() == [0, 1]
-    dropped = 1 - kept.double().flatten()
-    assert dropped.mean().item() == pytest.approx(share, rel=0.03)
-    ends = torch.stack([draw_kept(kept[0], share) for _ in range(40_000)])[:, [0, -1]]
-    assert 1 - ends.double().mean().item() == pytest.approx(share, rel=0.15)
-    for apart in (1, 2, 3, 4):  # four places come from one number of the generator
-        together = (dropped[apart:] * dropped[:-apart]).mean().item()
-        assert together == pytest.approx(share**2, abs=4 * share / len(dropped) ** 0.5)
-    again = draw_kept(kept, share)
-    assert not torch.equal(again, kept)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,84 @@
+"""What is dropped out on a CPU is drawn place by place, and the mean is kept."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lora_tune.fast.cpu_dropout import cpu_dropout, draw_kept
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("share", [0.01, 0.05, 0.1, 0.5])
+def test_each_place_is_dropped_with_its_probability(share, dtype):
+    torch.manual_seed(0)
+    kept = draw_kept(torch.empty(100_003, 11, dtype=dtype), share)
+    assert kept.dtype == dtype
+    assert kept.unique().tolist() == [0, 1]
+    dropped = 1 - kept.double()
+    count = dropped.numel()
+    # Four standard deviations of so many apart from each other.
+    assert dropped.mean().item() == pytest.approx(share, abs=4 * (share / count) ** 0.5)
+    by_column = dropped.mean(dim=0)
+    assert torch.allclose(by_column, torch.tensor(share).double(), atol=4 * (share / 1e5) ** 0.5)
+    dropped = dropped.flatten()
+    for apart in range(1, 9):  # eight places come from one number of the generator
+        together = (dropped[apart:] * dropped[:-apart]).mean().item()
+        assert together == pytest.approx(share**2, abs=4 * share / count**0.5 + 1 / 256**2 / 4)
+    assert not torch.equal(draw_kept(kept, share), kept)
+
+
+def test_the_limits_around_a_share_are_both_drawn():
+    torch.manual_seed(0)
+    kept = draw_kept(torch.empty(2000, 10_000), 0.01)  # 253.44 of 256 are kept
+    shares = kept.mean(dim=1)
+    low = shares < 253.5 / 256
+    assert low.double().mean().item() == pytest.approx(0.56, abs=0.04)
+    assert shares[low].mean().item() == pytest.approx(253 / 256, abs=1e-4)
+    assert shares[~low].mean().item() == pytest.approx(254 / 256, abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 0), (1, 1), (2, 3, 5)])
+def test_any_shape_is_drawn(shape):
+    assert draw_kept(torch.empty(shape), 0.5).shape == shape
+
+
+def test_layers_keep_the_mean_and_go_back_through_the_same_places():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Dropout(0.25), torch.nn.Dropout(0.0))
+    x = torch.ones(400, 256, requires_grad=True)
+    with cpu_dropout(model) as layers:
+        assert layers == 1
+        y = model.train()(x)
+        (gradient,) = torch.autograd.grad(y.sum(), x)
+        assert torch.equal(model.eval()(x), x)
+    assert torch.equal(gradient, y)
+    assert y.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert y.mean().item() == pytest.approx(1, abs=0.01)
+    assert not any("forward" in vars(module) for module in model)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_run_with_dropout_in_its_base_draws_so(run_tiny, monkeypatch, bf16):
+    drawn = []
+    rooms = ("cpu_dropout", "cpu_attention", "fused_lora")
+    for room in rooms:
+        monkeypatch.setattr(
+            f"lora_tune.fast.{room}.draw_kept",
+            lambda x, share, room=room: drawn.append((room, share)) or draw_kept(x, share),
+        )
+
+    def train(**more):
+        folder = run_tiny(
+            base="bert-base-cased",
+            lora={"dropout": 0.2},
+            model={"dropout": 0.3},
+            training={"num_train_epochs": 1, "bf16": bf16} | more,
+        )
+        return load_file(folder / "adapter" / "adapter_model.safetensors")
+
+    first, second = train(), train()
+    assert set(drawn) >= {("cpu_dropout", 0.3), ("cpu_attention", 0.3), ("fused_lora", 0.2)}
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+    drawn.clear()
+    train(fast=False)
+    assert not drawn
