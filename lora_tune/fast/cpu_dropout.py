@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 LEVELS = 256  # of the numbers that are compared, a byte each
+TOKENS_NDIM = 3  # (rows, tokens, width)
 
 
 def draw_kept(x: Tensor, dropout: float) -> Tensor:
@@ -54,7 +55,8 @@ def _make_forward(layer: Any) -> Callable[[Tensor], Tensor]:
     own = layer.forward
 
     def forward(x: Tensor) -> Tensor:
-        if not layer.training or x.device.type != "cpu" or not x.ndim:
+        # A classifier's own, of one state for each row, costs nothing, and draws as it would.
+        if not layer.training or x.device.type != "cpu" or x.ndim < TOKENS_NDIM:
             result: Tensor = own(x)
             return result
         return x * draw_kept(x, layer.p).mul_(1 / (1 - layer.p))

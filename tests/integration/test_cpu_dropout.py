@@ -45,7 +45,7 @@ def test_any_shape_is_drawn(shape):
 def test_layers_keep_the_mean_and_go_back_through_the_same_places():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Dropout(0.25), torch.nn.Dropout(0.0))
-    x = torch.ones(400, 256, requires_grad=True)
+    x = torch.ones(4, 100, 256, requires_grad=True)
     with cpu_dropout(model) as layers:
         assert layers == 1
         y = model.train()(x)
@@ -55,6 +55,16 @@ def test_layers_keep_the_mean_and_go_back_through_the_same_places():
     assert y.unique().tolist() == [0, pytest.approx(4 / 3)]
     assert y.mean().item() == pytest.approx(1, abs=0.01)
     assert not any("forward" in vars(module) for module in model)
+
+
+def test_one_state_for_each_row_is_torchs():
+    x = torch.ones(40, 256)
+    model = torch.nn.Sequential(torch.nn.Dropout(0.25)).train()
+    torch.manual_seed(0)
+    expected = model(x)
+    torch.manual_seed(0)
+    with cpu_dropout(model):
+        assert torch.equal(model(x), expected)
 
 
 @pytest.mark.parametrize("bf16", [False, True])
