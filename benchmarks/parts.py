@@ -65,22 +65,31 @@ def _attention() -> str:
     rows = []
     for shape in HEADS:
         for tokens in TOKENS:
-            for kind in ("padded", "causal"):
-                plain, fast = _take_turns(*_attend(ProductAttention, *shape, tokens, kind))
+            for kind, dropout in (("padded", 0.0), ("causal", 0.0), ("padded", 0.1)):
+                ways = _attend(ProductAttention, *shape, tokens, kind, dropout)
+                plain, fast = _take_turns(*ways)
                 seconds = [f"{1e3 * median(found):.1f}" for found in (plain, fast)]
-                rows.append(["{} x {} x {}".format(*shape), tokens, kind, *seconds])
+                rows.append(["{} x {} x {}".format(*shape), tokens, kind, dropout, *seconds])
                 rows[-1].append(_ratio(plain, fast))
                 print(*rows[-1], flush=True)
-    headers = ["rows x heads x width", "tokens", "mask", "torch, ms", "products, ms", "times"]
+    headers = [
+        "rows x heads x width",
+        "tokens",
+        "mask",
+        "dropout",
+        "torch, ms",
+        "products, ms",
+        "times",
+    ]
     return (
         "Attention in bfloat16, forth and back, by torch's own and by products "
-        f"(`lora_tune/fast/cpu_attention.py`, which stands in up to {WIDEST} tokens):\n\n"
+        f"(`lora_tune/fast/cpu_attention.py`, which stands in up to {WIDEST} tokens, and where there is dropout):\n\n"
         + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     )
 
 
 def _attend(
-    function: Any, rows: int, heads: int, width: int, tokens: int, kind: str
+    function: Any, rows: int, heads: int, width: int, tokens: int, kind: str, dropout: float
 ) -> list[Callable[[], float]]:
     shape = (rows, heads, tokens, width)
     draw = torch.Generator().manual_seed(0)
@@ -91,7 +100,8 @@ def _attend(
     causal = torch.ones(tokens, tokens, dtype=torch.bool).tril()
     seen = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool)
     seen[0, ..., -tokens // 8 :] = False
-    own = {"is_causal": True} if kind == "causal" else {"attn_mask": seen}
+    own: dict[str, Any] = {"is_causal": True} if kind == "causal" else {"attn_mask": seen}
+    own |= {"scale": scale, "dropout_p": dropout}
 
     def run(attend: Callable[[], Any]) -> float:
         start = time.perf_counter()
@@ -100,8 +110,8 @@ def _attend(
 
     mask = causal if kind == "causal" else seen
     return [
-        lambda: run(lambda: scaled_dot_product_attention(q, k, v, scale=scale, **own)),
-        lambda: run(lambda: function.apply(q, k, v, mask, scale, 0.0)),
+        lambda: run(lambda: scaled_dot_product_attention(q, k, v, **own)),
+        lambda: run(lambda: function.apply(q, k, v, mask, scale, dropout)),
     ]
 
 

@@ -171,11 +171,10 @@ def _is_slow(
     """Whether torch's attention will go back in bfloat16 on the CPU, or drops out there."""
     return (
         query.device.type == "cpu"
-        and (query.dtype == torch.bfloat16 or dropout > 0)
+        and (dropout > 0 or (query.dtype == torch.bfloat16 and query.shape[2] <= WIDEST))
         and torch.is_grad_enabled()
         and (query.requires_grad or key.requires_grad)
         and query.shape == key.shape
-        and query.shape[2] <= WIDEST
         and position_bias is None
         and not (mask is not None and mask.requires_grad)
     )
