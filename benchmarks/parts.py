@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -21,12 +22,19 @@ from kept_output import RESULTS
 from tabulate import tabulate
 from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attention
 
-from lora_tune.environment import describe_environment, keep_freed_memory
+from lora_tune.environment import describe_environment, keep_freed_memory, quiet_libraries
 
 ROUNDS = 5
 # Rows, heads, width of a head: MiniLM, BERT-base and GPT-2, a head of Llama's.
 HEADS = ((4, 12, 32), (4, 12, 64), (2, 16, 128))
 TOKENS = (128, 512, 1024, 2048)
+KINDS = (
+    ("padded", 0.0, torch.bfloat16),
+    ("causal", 0.0, torch.bfloat16),
+    ("padded", 0.1, torch.bfloat16),
+    ("causal", 0.1, torch.float32),
+)
+DROPPED_OUT = (2048, 1536)  # tokens, width
 # Tokens at once, width, words: GPT-2's, Llama 3's.
 LAST_LAYERS = ((2048, 768, 50_257), (1024, 2048, 128_256))
 TRUNK_ROWS, TRUNK_EPOCHS, TRAINED_LAYERS = 128, 3, "[4, 5]"
@@ -35,8 +43,9 @@ TRUNK_ROWS, TRUNK_EPOCHS, TRAINED_LAYERS = 128, 3, "[4, 5]"
 def main(data: str) -> None:
     """Measure, write."""
     keep_freed_memory()
+    quiet_libraries()
     environment = describe_environment("cpu")
-    tables = [_attention(), _losses(), _trunk(data)]
+    tables = [_dropout(), _attention(), _losses(), _trunk(data)]
     told = "\n\n".join(tables)
     (RESULTS / "parts.md").write_text(
         "Made by `make bench DATA=DATA`: medians of pairs that run in turns, and the median of "
@@ -58,6 +67,35 @@ def _ratio(plain: list[float], fast: list[float]) -> str:
     return f"{median(a / b for a, b in zip(plain, fast, strict=True)):.2f}"
 
 
+def _dropout() -> str:
+    """Compare drawing what dropout leaves with torch's."""
+    from lora_tune.fast.cpu_dropout import draw_kept
+
+    def run(draw: Callable[[Any], Any], dtype: torch.dtype) -> float:
+        x = torch.zeros(DROPPED_OUT, dtype=dtype)
+        start = time.perf_counter()
+        draw(x)
+        return time.perf_counter() - start
+
+    rows = []
+    for share in (0.01, 0.1):
+        for dtype in (torch.bfloat16, torch.float32):
+            plain, fast = _take_turns(
+                partial(run, partial(torch.Tensor.bernoulli_, p=1 - share), dtype),
+                partial(run, partial(draw_kept, dropout=share), dtype),
+            )
+            seconds = [f"{1e3 * median(found):.2f}" for found in (plain, fast)]
+            told = str(dtype).removeprefix("torch.")
+            rows.append([f"{share:g}", told, *seconds, _ratio(plain, fast)])
+            print(*rows[-1], flush=True)
+    headers = ["dropout", "type", "torch, ms", "ours, ms", "times"]
+    return (
+        "Drawing what dropout leaves of {:,} tokens of width {:,} ".format(*DROPPED_OUT)
+        + "(`lora_tune/fast/cpu_dropout.py`):\n\n"
+        + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+    )
+
+
 def _attention() -> str:
     """Compare attention in bfloat16, forth and back, with torch's."""
     from lora_tune.fast.cpu_attention import WIDEST, ProductAttention
@@ -65,11 +103,12 @@ def _attention() -> str:
     rows = []
     for shape in HEADS:
         for tokens in TOKENS:
-            for kind, dropout in (("padded", 0.0), ("causal", 0.0), ("padded", 0.1)):
-                ways = _attend(ProductAttention, *shape, tokens, kind, dropout)
+            for kind, dropout, dtype in KINDS:
+                ways = _attend(ProductAttention, *shape, tokens, kind, dropout, dtype)
                 plain, fast = _take_turns(*ways)
                 seconds = [f"{1e3 * median(found):.1f}" for found in (plain, fast)]
-                rows.append(["{} x {} x {}".format(*shape), tokens, kind, dropout, *seconds])
+                named = [kind, f"{dropout:g}", str(dtype).removeprefix("torch.")]
+                rows.append(["{} x {} x {}".format(*shape), tokens, *named, *seconds])
                 rows[-1].append(_ratio(plain, fast))
                 print(*rows[-1], flush=True)
     headers = [
@@ -82,18 +121,26 @@ def _attention() -> str:
         "times",
     ]
     return (
-        "Attention in bfloat16, forth and back, by torch's own and by products "
-        f"(`lora_tune/fast/cpu_attention.py`, which stands in up to {WIDEST} tokens, and where there is dropout):\n\n"
+        "Attention, forth and back, by torch's own and by products "
+        f"(`lora_tune/fast/cpu_attention.py`, which stands in for bfloat16 up to {WIDEST} tokens, "
+        "and where there is dropout):\n\n"
         + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     )
 
 
 def _attend(
-    function: Any, rows: int, heads: int, width: int, tokens: int, kind: str, dropout: float
+    function: Any,
+    rows: int,
+    heads: int,
+    width: int,
+    tokens: int,
+    kind: str,
+    dropout: float,
+    dtype: torch.dtype,
 ) -> list[Callable[[], float]]:
     shape = (rows, heads, tokens, width)
     draw = torch.Generator().manual_seed(0)
-    q, k, v, back = (torch.randn(shape, generator=draw).bfloat16() for _ in range(4))
+    q, k, v, back = (torch.randn(shape, generator=draw).to(dtype) for _ in range(4))
     for tensor in (q, k, v):
         tensor.requires_grad_()
     scale = width**-0.5
@@ -179,7 +226,7 @@ def _trunk(data: str) -> str:
     return (
         "Training LoRA on the last two of MiniLM's six layers, the states of the frozen ones below "
         "kept (`lora_tune/fast/frozen_trunk.py`) and run in every epoch; all of training, "
-        "validation and the proof among it:\n\n"
+        "the proof among it:\n\n"
         + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
     )
 
@@ -187,8 +234,6 @@ def _trunk(data: str) -> str:
 def trunk(way: str, data: str) -> dict[str, float]:
     """Train; returns the seconds."""
     from speed_contestant import Watch, prepare, train_ours
-
-    from lora_tune.environment import quiet_libraries
 
     keep_freed_memory()
     quiet_libraries()

@@ -1,8 +1,9 @@
 """lora_tune beside its peers, each in an environment of its own, on one work: `make peers`.
 
 Every contestant is a script of benchmarks/peers in a fresh process, which loads, trains, answers
-the test rows and prints JSON; time and memory are measured from outside. One that does not install,
-start or end in time is a row too. Writes peers.json, .md and .svg.
+the test rows and prints JSON; time and memory are measured from outside. One that does not
+install, start or end in time is a row too. Writes peers.json, .md and .svg, beside what was
+measured on other processors.
 """
 
 import argparse
@@ -62,27 +63,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Install, run, compare, write."""
     options = _read_options(arguments)
     file = options.results / "peers.json"
+    records: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    environment = describe_environment("cpu")
+    name = "{device_name}, {threads} threads, {bfloat16_units}".format(**environment)
     # Some contestants alone are put beside what was kept of the others.
-    kept: dict[str, Any] = json.loads(file.read_text()) if options.only and file.is_file() else {}
+    kept: dict[str, Any] = records.get(name, {}) if options.only else {}
     kept["rows"] = options.rows
     commands = kept.setdefault("commands", {})  # of each contestant's last runs
     with tempfile.TemporaryDirectory() as folder:
         work = _apart(_reviews, options, Path(folder))
-        test_rows = len(read_rows(work.test))
+        kept["test_rows"] = len(read_rows(work.test))
         done = kept.get("classification", {}) | _run_all(CLASSIFIERS, work, options)
-        commands |= _tell(CLASSIFIERS, options)
+        commands |= _tell(CLASSIFIERS, options, environment)
         kept["classification"] = {c.name: done[c.name] for c in CLASSIFIERS if c.name in done}
         if options.causal_base:
             work = _apart(_texts, options, Path(folder))
             kept["tokens"] = sum(row["tokens"] for row in read_rows(work.train))
             kept["base_loss"] = measure_loss(work)["loss"]
-            kept["causal"] = _run_all(WRITERS, work, options)
-            commands |= _tell(WRITERS, options)
-    environment = describe_environment("cpu")
-    kept["environment"] = {k: environment[k] for k in ("device_name", "threads", "versions")}
-    file.write_text(json.dumps(kept, indent=1) + "\n")
-    (options.results / "peers.md").write_text(write_page(kept, test_rows))
-    (options.results / "peers.svg").write_text(draw_classifiers(kept["classification"], test_rows))
+            done = kept.get("causal", {}) | _run_all(WRITERS, work, options)
+            commands |= _tell(WRITERS, options, environment)
+            kept["causal"] = {c.name: done[c.name] for c in WRITERS if c.name in done}
+    kept["versions"] = environment["versions"]
+    records[name] = kept
+    # Where most were run comes first.
+    records = dict(sorted(records.items(), key=lambda item: -len(item[1]["classification"])))
+    file.write_text(json.dumps(records, indent=1) + "\n")
+    (options.results / "peers.md").write_text(write_page(records))
+    (options.results / "peers.svg").write_text(draw_classifiers(next(iter(records.values()))))
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -175,14 +182,17 @@ def _write_rows(path: Path, rows: Sequence[dict[str, Any]]) -> str:
     return str(path)
 
 
-def _tell(contestants: Sequence[Contestant], options: argparse.Namespace) -> dict[str, str]:
-    """Say what was run for each that was."""
+def _tell(
+    contestants: Sequence[Contestant], options: argparse.Namespace, environment: dict[str, Any]
+) -> dict[str, str]:
+    """Say what was run for each that was, and at which commit."""
     words = ["python benchmarks/peers.py DATA"]
     words += ["--causal-base BASE"] if options.causal_base else []
     for name in ("only", "once"):
         scripts = " ".join(shlex.quote(script) for script in getattr(options, name) or [])
         words += [f"--{name} {scripts}"] if scripts else []
     told = " ".join([*words, f"--rounds {options.rounds} --limit {options.limit:g}"])
+    told += f"` at `{(environment['git'] or {}).get('commit', 'no known commit')[:7]}"
     return {c.script: told for c in contestants if c.script in (options.only or [c.script])}
 
 

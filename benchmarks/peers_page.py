@@ -15,16 +15,14 @@ TUNED = "PEFT, tuned Trainer"  # whose time the others' is told in
 HEADERS = ["version", "seeds", "train, s", "of tuned", "total, s", "memory, MB"]
 
 
-def write_page(kept: dict[str, Any], test_rows: int) -> str:
+def write_page(records: dict[str, dict[str, Any]]) -> str:
     """Write all that was kept as a page of Markdown.
 
     Args:
-        kept: what peers.json holds.
-        test_rows: how many each classifier answered.
+        records: what peers.json holds: of each processor, what was run on it.
     """
-    environment = kept["environment"]
     head = (
-        f"Made by `make peers`: MiniLM on the first {kept['rows']} training rows of IMDb, at most "
+        "Made by `make peers`: MiniLM on the first training rows of IMDb, at most "
         "256 tokens; LoRA of rank 8 and alpha 16 on `query` and `value`, learning rate 1e-3, 3 "
         "epochs, batches of 16, dropout of 0.1 in the base, where no settings of its own are "
         "named. Each in a fresh process; total seconds and memory are of the whole process. Of "
@@ -32,21 +30,27 @@ def write_page(kept: dict[str, Any], test_rows: int) -> str:
         "95% interval (Wilson) is of the mean. Of tuned: training time as a part of the tuned "
         "Trainer's, median over seeds; contestants of one command ran in turns, others at "
         "another hour. Ludwig's training time holds its preparation of the rows, a tenth of which "
-        "it keeps for validation; NeMo AutoModel's learning rate does not fall.\n"
-        f"{environment['device_name']}, {environment['threads']} threads."
+        "it keeps for validation; NeMo AutoModel's learning rate does not fall."
     )
-    parts = [head, _classifiers(kept["classification"], test_rows)]
+    parts = [_section(name, kept) for name, kept in records.items()]
+    return "\n\n".join([head, *parts]) + "\n"
+
+
+def _section(name: str, kept: dict[str, Any]) -> str:
+    parts = [f"## {name}"]
+    parts.append(_classifiers(kept["classification"], kept["rows"], kept["test_rows"]))
     if "causal" in kept:
         parts.append(_writers(kept["causal"], kept["tokens"], kept["base_loss"]))
     scripts: dict[str, list[str]] = {}
     for script, command in kept["commands"].items():
         scripts.setdefault(command, []).append(script)
     told = [f"- `{command}`: {', '.join(names)}" for command, names in scripts.items()]
-    return "\n\n".join([*parts, "\n".join(["What was run, for which script:", "", *told])]) + "\n"
+    return "\n\n".join([*parts, "\n".join(["What was run, for which script:", "", *told])])
 
 
-def draw_classifiers(runs: dict[str, list[Run]], test_rows: int) -> str:
+def draw_classifiers(kept: dict[str, Any]) -> str:
     """Draw training times with accuracies beside them, as an SVG file."""
+    runs, test_rows = kept["classification"], kept["test_rows"]
     ended = {name: [run for run in done if "error" not in run] for name, done in runs.items()}
     points = {
         name: (median(run["train_seconds"] for run in done), _accuracy(done, test_rows))
@@ -73,12 +77,12 @@ def _accuracy(done: Sequence[Run], rows: int) -> float:
     return mean(run["correct"] for run in done) / rows
 
 
-def _classifiers(runs: dict[str, list[Run]], rows: int) -> str:
+def _classifiers(runs: dict[str, list[Run]], trained: int, rows: int) -> str:
     def judge(done: list[Run]) -> list[str]:
         low, high = wilson_interval(round(_accuracy(done, rows) * rows), rows)
         return [_spread([run["correct"] / rows for run in done]), f"{low:.3f} to {high:.3f}"]
 
-    told = f"The first {rows} test rows answered, right in so many:"
+    told = f"{trained} training rows, and the first {rows} test rows answered, right in so many:"
     return f"{told}\n\n{_table(runs, ['accuracy', '95% interval'], judge)}"
 
 

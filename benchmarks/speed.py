@@ -54,10 +54,10 @@ def main(data: str) -> None:
     record: dict[str, Any] = {"gemm_gflops": {n: _gemm_rate(n) for n in ("float32", "bfloat16")}}
     record |= {"rows": ROWS, "max_length": MAX_LENGTH, "batch": BATCH, "runs": runs}
     record |= {name: environment[name] for name in ("bfloat16_units", "threads", "versions")}
-    record["commit"] = (environment["git"] or {}).get("commit")
+    record["commit"] = (environment["git"] or {}).get("commit", "no known commit")
     file = RESULTS / "speed.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
-    name = environment["device_name"]
+    name = "{device_name}, {threads} threads, {bfloat16_units}".format(**environment)
     kept = {name: record} | {other: kept[other] for other in kept if other != name}
     file.write_text(json.dumps(kept, indent=1) + "\n")
     (RESULTS / "speed.md").write_text(write_page(kept))
@@ -99,7 +99,7 @@ def write_page(kept: dict[str, dict[str, Any]]) -> str:
     """Write all that was kept as a page of Markdown, the latest first.
 
     Args:
-        kept: what speed.json holds: a record for each processor.
+        kept: what speed.json holds: a record for each processor and what it computes with.
     """
     parts = [_section(name, record) for name, record in kept.items()]
     picture = "![Training tokens a second](speed.svg)"
@@ -141,7 +141,7 @@ def _section(name: str, record: dict[str, Any]) -> str:
     headers += ["padding", "step p50, s", "p90, s", "memory, MB", "cold, s"]
     full, ceiling = (_times(runs["ours"], runs[other]) for other in COMPARED[-2:])
     return (
-        f"## {name}, {record['threads']} threads, {record['bfloat16_units']}\n\n"
+        f"## {name}\n\n"
         f"At {record['commit'][:7]}; matrix products of the model's shapes at "
         f"{products['float32']:,.0f} GFLOP/s in float32, {products['bfloat16']:,.0f} in "
         "bfloat16.\n\n"

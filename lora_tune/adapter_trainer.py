@@ -107,7 +107,8 @@ class AdapterTrainer(Trainer):
         if self.output_layer is not None:
             assert isinstance(self.task, WritingTask)
             states, targets = self.task.foretold(outputs.logits, labels)
-            dtype = torch.bfloat16 if self.args.bf16 else self.output_layer.weight.dtype
+            is_mixed = self.args.mixed_precision == "bf16"
+            dtype = torch.bfloat16 if is_mixed else self.output_layer.weight.dtype
             cast = self.casts.get(self.output_layer)
             total = sum_losses(
                 states, targets, self.output_layer, cast=cast, dtype=dtype, smoothing=smoothing

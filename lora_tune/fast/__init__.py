@@ -1,1 +1,1 @@
-"""What makes training faster and changes nothing else; each file has laws of its own."""
+"""What makes training faster, and changes nothing but what dropout draws; laws for each file."""

@@ -19,6 +19,7 @@ from lora_tune.fast.proof import collate_rows, is_near, make_proof_rows, runs_al
 from lora_tune.tasks.task import IGNORED
 
 AT_ONCE = 1 << 24  # logits; 64 MB in float32
+ON_GPU = 1 << 26  # where few tokens at a time would wait for the weights to be read
 PROOF_TOKENS = 16  # of each row
 LARGE = 1 << 14  # a power of two, by which nothing is rounded
 
@@ -50,7 +51,7 @@ class ChunkedLoss(torch.autograd.Function):
             targets: the word of each token, (tokens,).
             smoothing: of the targets, from 0 to 1.
         """
-        few = max(1, AT_ONCE // len(weight))
+        few = max(1, (AT_ONCE if x.device.type == "cpu" else ON_GPU) // len(weight))
         exact = torch.promote_types(x.dtype, torch.float32)
         total, gradient = x.new_zeros((), dtype=exact), torch.empty_like(x)
         starts = range(0, len(x), few)
@@ -71,7 +72,8 @@ class ChunkedLoss(torch.autograd.Function):
     def backward(context: Any, *gradients: Any) -> Any:
         """Scale the gradient of x."""
         (gradient,) = context.saved_tensors
-        return gradient * gradients[0].to(gradient.dtype), None, None, None, None
+        scaled = gradient.to(gradients[0].dtype) * gradients[0]  # a share of many tokens is small
+        return scaled.to(gradient.dtype), None, None, None, None
 
 
 def find_output_layer(
@@ -85,8 +87,8 @@ def find_output_layer(
     Returns:
         None where there is no such layer, or it trains, or the model does more with its logits.
     """
-    # float16 wants the loss scaled before gradients are computed.
-    if not runs_alone(arguments) or arguments.fp16:
+    # Autocast to float16 wants the loss scaled before gradients are computed.
+    if not runs_alone(arguments) or arguments.mixed_precision == "fp16":
         return None
     layer = model.get_output_embeddings()
     if not _is_plain(layer):
@@ -96,23 +98,28 @@ def find_output_layer(
     ]
     inputs = collate_rows(rows, collate, model)
     if model.config.is_encoder_decoder:
-        inputs["decoder_input_ids"] = inputs["input_ids"]
+        inputs["decoder_input_ids"] = inputs["input_ids"].clamp(max=len(layer.weight) - 1)
     was_training = model.training
     try:
         with torch.no_grad():
             own = model.eval()(**inputs).logits
             with states_alone(layer):
                 states = model(**inputs).logits
-            with _forward_standing_in(layer, lambda states: LARGE * states):
+            with _forward_standing_in(layer, lambda states: LARGE * states.float()):
                 large = model(**inputs).logits
             made = linear(states.to(layer.weight.dtype), layer.weight, layer.bias)
-    except (RuntimeError, ValueError, TypeError):  # of what expects as many numbers as words
-        return None
+    except (
+        RuntimeError,
+        ValueError,
+        TypeError,
+        IndexError,
+    ):
+        return None  # it expects as many numbers as there are words
     finally:
         model.train(was_training)
     if made.shape != own.shape or not is_near(made, own, model.dtype):
         return None
-    return layer if is_near(large, LARGE * states, model.dtype) else None
+    return layer if is_near(large, LARGE * states.float(), model.dtype) else None
 
 
 @contextmanager

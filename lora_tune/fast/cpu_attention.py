@@ -139,7 +139,11 @@ def product_attention() -> Iterator[None]:
         dropout: float = 0.0,
         **named: Any,
     ) -> tuple[Tensor, None]:
-        if not _is_slow(query, key, mask, dropout, **named):
+        if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            # As torch's own does: rotary positions leave queries and keys in another type.
+            dtype = torch.get_autocast_dtype("cpu")
+            query, key, value = query.to(dtype), key.to(dtype), value.to(dtype)
+        if not _stands_in(query, key, mask, dropout, **named):
             return own(module, query, key, value, mask, dropout=dropout, **named)
         is_causal = named.get("is_causal")
         if mask is None and (
@@ -159,22 +163,25 @@ def product_attention() -> Iterator[None]:
         AttentionInterface.register(OWN, own)
 
 
-def _is_slow(
+def _stands_in(
     query: Tensor,
     key: Tensor,
     mask: Tensor | None,
     dropout: float,
     *,
     position_bias: Tensor | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> bool:
-    """Whether torch's attention will go back in bfloat16 on the CPU, or drops out there."""
+    """Whether this is attention on the CPU in bfloat16 that goes back, or that drops out."""
+    is_trained = torch.is_grad_enabled() and (query.requires_grad or key.requires_grad)
+    is_narrow = query.dtype == torch.bfloat16 and query.shape[2] <= WIDEST
     return (
         query.device.type == "cpu"
-        and (dropout > 0 or (query.dtype == torch.bfloat16 and query.shape[2] <= WIDEST))
-        and torch.is_grad_enabled()
-        and (query.requires_grad or key.requires_grad)
+        # What checkpointing runs twice is to draw alike: dropout does not hang on gradients.
+        and (dropout > 0 or (is_trained and is_narrow))
         and query.shape == key.shape
         and position_bias is None
+        and softcap is None
         and not (mask is not None and mask.requires_grad)
     )

@@ -1,7 +1,8 @@
-"""Dropout on a CPU from an eighth of the random numbers.
+"""Dropout on a CPU from an eighth of the random numbers, or fewer.
 
-A CPU's generator makes one number after another, and torch takes one for each element: in a model
-that drops out, that is most of the time. Here each 64-bit number serves eight elements.
+torch takes a number for each element, on many processors one after another: in a model that drops
+out, that is most of the time (benchmarks/results/parts.md). Here each 64-bit number serves eight
+elements.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+FEW = 1 / 16  # of dropout, below which what is dropped is drawn alone
 LEVELS = 256  # of the numbers that are compared, a byte each
 TOKENS_NDIM = 3  # (rows, tokens, width)
 
@@ -19,15 +21,34 @@ def draw_kept(x: Tensor, dropout: float) -> Tensor:
     """Draw what a dropout leaves: 1 with probability 1 - dropout, else 0; of x's shape and type.
 
     A byte is below a limit with a probability in steps of 1/256. So each row of x draws one of the
-    two limits around the share that is left, such that their mean is exact; within a row, elements
-    are apart but for that.
+    two limits around the share that is left, such that their mean is exact; for two elements of a
+    row, that adds at most 1/512^2 to the probability that both are dropped. Where few are dropped,
+    they are drawn alone, and without that.
     """
     if x.device.type != "cpu":
         return torch.empty_like(x).bernoulli_(1 - dropout)
+    if dropout < FEW:
+        kept = torch.ones_like(x, memory_format=torch.contiguous_format)
+        kept.view(-1)[draw_places(x.numel(), dropout)] = 0
+        return kept
     numbers = torch.empty(-(-x.numel() // 8), dtype=torch.int64).random_(-(2**63), None)
     kept = numbers.view(torch.uint8)[: x.numel()].view(x.shape).to(x.dtype)
     limits = torch.rand(*x.shape[:-1], 1).add_((1 - dropout) * LEVELS).floor_().to(x.dtype)
     return torch.lt(kept, limits, out=kept)
+
+
+def draw_places(count: int, share: float) -> Tensor:
+    """Draw each of the places from 0 to count - 1 with a probability, apart from the others.
+
+    From one that is drawn to the next it is as far as to a Bernoulli process's next success.
+
+    Returns:
+        The places in order, int64.
+    """
+    expected = count * share
+    some = int(expected + 8 * expected**0.5) + 16  # 8 standard deviations on: enough
+    places = torch.empty(some, dtype=torch.int64).geometric_(share).cumsum(0) - 1
+    return places[places < count]
 
 
 @contextmanager

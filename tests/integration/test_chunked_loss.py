@@ -6,6 +6,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from torch.nn.functional import cross_entropy, linear
 
+from lora_tune.adapter_trainer import AdapterTrainer
 from lora_tune.batching import make_collator, model_inputs
 from lora_tune.fast import chunked_loss as room
 from lora_tune.fast.chunked_loss import ChunkedLoss, find_output_layer, states_alone, sum_losses
@@ -190,8 +191,41 @@ def test_a_last_layer_that_is_tied_to_what_trains_is_left_alone(tmp_path):
 def test_several_processes_are_left_alone(tmp_path, monkeypatch):
     made = Made(tmp_path, "gpt2", "causal_lm")
     assert made.find(gradient_checkpointing=True) is not None
-    monkeypatch.setattr("transformers.TrainingArguments.world_size", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.TrainingArguments.world_size", 2)
+        assert made.find() is None
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.TrainingArguments.n_gpu", 2)
+        assert made.find() is None
+
+
+def test_a_loss_that_is_to_be_scaled_first_is_left_alone(tmp_path, monkeypatch):
+    made = Made(tmp_path, "gpt2", "causal_lm")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     assert made.find() is None
+
+
+def test_a_base_in_float16_has_it(tmp_path):
+    made = Made(tmp_path, "gpt2", "causal_lm")
+    made.model.half()
+    assert made.find() is not None
+
+
+@pytest.mark.parametrize("kind", ["is_deepspeed_enabled", "is_fsdp_enabled"])
+def test_weights_in_parts_are_left_alone(run_tiny, monkeypatch, kind):
+    asked = []
+    monkeypatch.setattr("lora_tune.training.find_output_layer", lambda *_, **__: asked.append(1))
+    own = AdapterTrainer.__init__
+
+    def make(trainer, *arguments, **named):
+        own(trainer, *arguments, **named)
+        setattr(trainer, kind, True)
+        trainer.train = lambda: 1 / 0
+
+    monkeypatch.setattr(AdapterTrainer, "__init__", make)
+    with pytest.raises(ZeroDivisionError):
+        run_tiny(base="gpt2", overrides=["task=causal_lm", "data.labels=null"])
+    assert not asked
 
 
 @pytest.mark.parametrize("bf16", [False, True])
@@ -216,5 +250,7 @@ def test_a_run_uses_it_and_its_adapter_is_as_without(run_tiny, monkeypatch, bf16
     tokens.clear()
     slow = train(fast=False)
     assert not tokens
-    for name, tensor in slow.items():
-        assert torch.allclose(fast[name], tensor, atol=1e-2 if bf16 else 1e-5), name
+    moved = {name: tensor for name, tensor in slow.items() if "lora_B" in name}
+    for name, tensor in moved.items():  # from zeros
+        error = (fast[name] - tensor).norm() / tensor.norm()
+        assert error < (0.05 if bf16 else 1e-4), name

@@ -41,7 +41,8 @@ def test_the_gradient_with_dropout_is_that_of_the_formula(mask):
         return ProductAttention.apply(q, k, v, MASKS[mask], 0.3, 0.4)
 
     assert torch.autograd.gradcheck(attend, (q, k, v))
-    assert not torch.allclose(attend(q, k, v), attend(q, k, v.flip(2)).flip(2))
+    plain = ProductAttention.apply(q, k, v, MASKS[mask], 0.3, 0.0)
+    assert not torch.allclose(attend(q, k, v), plain)
 
 
 def test_dropout_leaves_each_probability_out_with_its_share():
@@ -132,15 +133,33 @@ def test_what_needs_no_way_back_is_torchs(tmp_path, monkeypatch):
         made.logits(made.adapted)
 
 
-@pytest.mark.parametrize("width", [4, 1000])
-def test_wide_texts_are_torchs(tmp_path, monkeypatch, width):
+@pytest.mark.parametrize(("width", "dropout"), [(4, 0.0), (4, 0.1), (1000, 0.0)])
+def test_wide_texts_are_torchs_but_for_dropout(tmp_path, monkeypatch, width, dropout):
     monkeypatch.setattr("lora_tune.fast.cpu_attention.WIDEST", width)
-    made = Parts(make_base(tmp_path, "gpt2"), LoraConfig(rank=4), dropout=0.0)
+    made = Parts(make_base(tmp_path, "gpt2"), LoraConfig(rank=4), dropout=dropout)
     made.attach()
     calls = []
     apply = ProductAttention.apply
     monkeypatch.setattr(ProductAttention, "apply", lambda *a: calls.append(1) or apply(*a))
     inputs = made.tokenizer(reviews()[0][:2], padding=True, truncation=True, return_tensors="pt")
     with torch.autocast("cpu", torch.bfloat16), product_attention():
-        made.adapted(**inputs)
-    assert bool(calls) == (width == 1000)
+        made.adapted.train()(**inputs)
+    assert bool(calls) == (width == 1000 or dropout > 0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_queries_of_another_type_than_values_are_cast(tmp_path, monkeypatch, dropout):
+    # Under autocast rotary positions make queries and keys float32 again.
+    folder = make_base(tmp_path, "llama", num_key_value_heads=4)
+    made = Parts(folder, LoraConfig(rank=4), dropout=dropout)
+    made.attach()
+    made.train_a_little()
+    calls = []
+    apply = ProductAttention.apply
+    monkeypatch.setattr(
+        ProductAttention, "apply", lambda *a: calls.append([t.dtype for t in a[:3]]) or apply(*a)
+    )
+    inputs = made.tokenizer(reviews()[0][:2], padding=True, truncation=True, return_tensors="pt")
+    with torch.autocast("cpu", torch.bfloat16), product_attention():
+        made.adapted.train()(**inputs).logits.float().square().sum().backward()
+    assert calls == [[torch.bfloat16] * 3] * 2

@@ -4,7 +4,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lora_tune.fast.cpu_dropout import cpu_dropout, draw_kept
+from lora_tune.fast.cpu_attention import product_attention
+from lora_tune.fast.cpu_dropout import FEW, cpu_dropout, draw_kept
+from lora_tune.recipe import LoraConfig
+from tests.parts import Parts
+from tests.tiny import make_base, reviews
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -21,20 +25,21 @@ def test_each_place_is_dropped_with_its_probability(share, dtype):
     by_column = dropped.mean(dim=0)
     assert torch.allclose(by_column, torch.tensor(share).double(), atol=4 * (share / 1e5) ** 0.5)
     dropped = dropped.flatten()
+    more = 0 if share < FEW else 1 / 512**2  # of a row's limit
     for apart in range(1, 9):  # eight places come from one number of the generator
         together = (dropped[apart:] * dropped[:-apart]).mean().item()
-        assert together == pytest.approx(share**2, abs=4 * share / count**0.5 + 1 / 256**2 / 4)
+        assert together == pytest.approx(share**2, abs=4 * share / count**0.5 + more)
     assert not torch.equal(draw_kept(kept, share), kept)
 
 
 def test_the_limits_around_a_share_are_both_drawn():
     torch.manual_seed(0)
-    kept = draw_kept(torch.empty(2000, 10_000), 0.01)  # 253.44 of 256 are kept
+    kept = draw_kept(torch.empty(500, 100_000), 0.1)  # 230.4 of 256 are kept
     shares = kept.mean(dim=1)
-    low = shares < 253.5 / 256
-    assert low.double().mean().item() == pytest.approx(0.56, abs=0.04)
-    assert shares[low].mean().item() == pytest.approx(253 / 256, abs=1e-4)
-    assert shares[~low].mean().item() == pytest.approx(254 / 256, abs=1e-4)
+    low = shares < 230.5 / 256
+    assert low.double().mean().item() == pytest.approx(0.6, abs=0.08)
+    assert shares[low].mean().item() == pytest.approx(230 / 256, abs=3e-4)
+    assert shares[~low].mean().item() == pytest.approx(231 / 256, abs=3e-4)
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 0), (1, 1), (2, 3, 5)])
@@ -65,6 +70,29 @@ def test_one_state_for_each_row_is_torchs():
     torch.manual_seed(0)
     with cpu_dropout(model):
         assert torch.equal(model(x), expected)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_what_checkpointing_runs_twice_draws_alike(tmp_path, reentrant):
+    made = Parts(make_base(tmp_path, "bert-base-cased"), LoraConfig(rank=4), dropout=0.3)
+    made.attach()
+    made.train_a_little()
+    inputs = made.tokenizer(reviews()[0][:6], padding=True, truncation=True, return_tensors="pt")
+
+    def gradients(model):
+        torch.manual_seed(0)
+        with cpu_dropout(model), product_attention():
+            model(**inputs).logits.square().sum().backward()
+        found = {n: p.grad.clone() for n, p in model.named_parameters() if p.requires_grad}
+        model.zero_grad()
+        return found
+
+    model = made.adapted.train()
+    model.enable_input_require_grads()
+    expected = gradients(model)
+    model.activation_checkpointing_enable({"use_reentrant": reentrant})
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-4, atol=1e-6), name
 
 
 @pytest.mark.parametrize("bf16", [False, True])

@@ -53,7 +53,8 @@ def test_whoever_fails_or_is_late_is_a_row(peers, tmp_path):
     places = ["--environments", str(tmp_path / "environments"), "--results", str(tmp_path)]
     peers.main([str(tmp_path), "--rows", "4", "--limit", "5", "--rounds", "2", *places])
 
-    runs = json.loads((tmp_path / "peers.json").read_text())["classification"]
+    (kept,) = json.loads((tmp_path / "peers.json").read_text()).values()
+    runs = kept["classification"]
     assert [len(done) for done in runs.values()] == [2, 2, 2, 2, 1]
     assert [run["correct"] for run in runs["answers_ones"]] == [3, 3]
     assert runs["answers_ones"][0]["peak_memory_bytes"] > 1e6
@@ -73,3 +74,24 @@ def test_whoever_fails_or_is_late_is_a_row(peers, tmp_path):
     picture = ElementTree.parse(tmp_path / "peers.svg").getroot()
     assert "answers_ones 0.750 in 2 s" in picture.get("aria-label", "")
     assert "breaks" not in picture.get("aria-label", "")
+
+
+def test_what_other_processors_took_is_kept(peers, tmp_path, monkeypatch):
+    table = pyarrow.table({"text": ["good", "bad", "good", "fine"], "label": [1, 0, 1, 1]})
+    for split in ("train", "test"):
+        parquet.write_table(table, tmp_path / f"{split}.parquet")
+    monkeypatch.setattr(peers, "CLASSIFIERS", peers.CLASSIFIERS[:2])
+    words = [str(tmp_path), "--rows", "4", "--results", str(tmp_path)]
+    own = peers.describe_environment
+
+    def run(processor, *more):
+        named = {"device_name": processor}
+        monkeypatch.setattr(peers, "describe_environment", lambda device: own(device) | named)
+        peers.main([*words, *more])
+        return (tmp_path / "peers.md").read_text()
+
+    run("slow one", "--only", "answers_ones")
+    page = run("quick one")
+    assert page.index("## quick one") < page.index("## slow one"), "where most were run"
+    assert page.count("| answers_ones ") == 2
+    assert page.count("| PEFT, tuned Trainer ") == 1
