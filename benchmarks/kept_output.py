@@ -1,10 +1,16 @@
-"""Run a verb, show what it prints while it prints it, and keep it."""
+"""Where benchmarks keep what they found, what they ran on, and what a verb prints."""
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def name_processor(environment: dict[str, Any]) -> str:
+    """Name what a benchmark ran on, of what lora_tune/environment.py describes."""
+    return "{device_name}, {threads} threads, {bfloat16_units}".format(**environment)
 
 
 def lora_tune(*words: str) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from kept_output import RESULTS
+from kept_output import RESULTS, name_processor
 from tabulate import tabulate
 from torch.nn.functional import cross_entropy, linear, scaled_dot_product_attention
 
@@ -44,14 +44,12 @@ def main(data: str) -> None:
     """Measure, write."""
     keep_freed_memory()
     quiet_libraries()
-    environment = describe_environment("cpu")
+    processor = name_processor(describe_environment("cpu"))
     tables = [_dropout(), _attention(), _losses(), _trunk(data)]
     told = "\n\n".join(tables)
     (RESULTS / "parts.md").write_text(
         "Made by `make bench DATA=DATA`: medians of pairs that run in turns, and the median of "
-        f"their ratios, {ROUNDS} of each.\n{environment['device_name']}, "
-        f"{environment['threads']} threads, {environment['bfloat16_units']} for bfloat16.\n\n"
-        f"{told}\n"
+        f"their ratios, {ROUNDS} of each.\n{processor}.\n\n{told}\n"
     )
 
 

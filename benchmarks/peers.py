@@ -28,7 +28,7 @@ from contest import (
     read_rows,
     run_contestant,
 )
-from kept_output import RESULTS
+from kept_output import RESULTS, name_processor
 from peers_page import TUNED, draw_classifiers, write_page
 
 from lora_tune.base import find_base
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file = options.results / "peers.json"
     records: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     environment = describe_environment("cpu")
-    name = "{device_name}, {threads} threads, {bfloat16_units}".format(**environment)
+    name = name_processor(environment)
     # Some contestants alone are put beside what was kept of the others.
     kept: dict[str, Any] = records.get(name, {}) if options.only else {}
     kept["rows"] = options.rows

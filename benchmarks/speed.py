@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from kept_output import RESULTS
+from kept_output import RESULTS, name_processor
 from pictures import stand_alone
 from speed_contestant import BATCH, WARM_UP
 from tabulate import tabulate
@@ -57,7 +57,7 @@ def main(data: str) -> None:
     record["commit"] = (environment["git"] or {}).get("commit", "no known commit")
     file = RESULTS / "speed.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
-    name = "{device_name}, {threads} threads, {bfloat16_units}".format(**environment)
+    name = name_processor(environment)
     kept = {name: record} | {other: kept[other] for other in kept if other != name}
     file.write_text(json.dumps(kept, indent=1) + "\n")
     (RESULTS / "speed.md").write_text(write_page(kept))

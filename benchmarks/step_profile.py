@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from kept_output import RESULTS
+from kept_output import RESULTS, name_processor
 from speed_contestant import CONTESTANTS, Watch, prepare
 from tabulate import tabulate
 
@@ -41,7 +41,7 @@ def main(data: str) -> None:
             sys.exit(f"{name}: {done.stderr}")
         shares[name] = json.loads(done.stdout.splitlines()[-1])
         print(f"{name}: profiled", flush=True)
-    environment = describe_environment("cpu")
+    processor = name_processor(describe_environment("cpu"))
     recipe = shares.pop(RECIPE)
     rate = recipe.pop("gflops")
     for taken in shares.values():
@@ -50,8 +50,7 @@ def main(data: str) -> None:
     (RESULTS / "step_profile.md").write_text(
         "Made by `make bench DATA=DATA`: milliseconds of a step in each operator itself, by "
         f"torch's profiler (which makes steps slower), over an epoch of {ROWS} rows, the second "
-        f"epoch in its process.\n{environment['device_name']}, {environment['threads']} threads, "
-        f"{environment['bfloat16_units']} for bfloat16.\n\nOn the work of speed.md:\n\n"
+        f"epoch in its process.\n{processor}.\n\nOn the work of speed.md:\n\n"
         f"{_table(shares)}\n\nThe recipe minilm_imdb_lora on that of peers.md (all linear "
         "layers, at most 256 tokens, 8 rows to a step): `mm` and `addmm`, the products of the "
         f"weights and most of LoRA's, at {rate:,.0f} GFLOP/s, are {held:.0%} of it.\n\n"

@@ -11,10 +11,11 @@ from statistics import mean, median
 from typing import Any
 
 import numpy as np
-from kept_output import RESULTS
+from kept_output import RESULTS, name_processor
 from speed import run_contestant
 from tabulate import tabulate
 
+from lora_tune.environment import describe_environment
 from lora_tune.statistics import paired_interval
 
 # How often each answers the validation rows: the tutorial's end is the goal of ours.
@@ -26,13 +27,14 @@ ROWS, MAX_LENGTH = 1250, 512  # a fifth of the rows is for validation
 def main(data: str) -> None:
     """Run, compare, write."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CHECKS}
+    kept = {"processor": name_processor(describe_environment("cpu")), "runs": runs}
     for seed in SEEDS:
         for name, done in runs.items():
             done.append(run_contestant(name, data, ROWS, MAX_LENGTH, seed, CHECKS[name]))
             seconds, accuracy = done[-1]["checks"][-1]
             print(f"seed {seed}: {name}: {accuracy:.3f} in {seconds:.0f} s", flush=True)
-        (RESULTS / "time_to_accuracy.json").write_text(json.dumps(runs, indent=1) + "\n")
-        (RESULTS / "time_to_accuracy.md").write_text(_table(runs))
+        (RESULTS / "time_to_accuracy.json").write_text(json.dumps(kept, indent=1) + "\n")
+        (RESULTS / "time_to_accuracy.md").write_text(write_page(kept))
 
 
 def _seconds_to(run: dict[str, Any], accuracy: float) -> float | None:
@@ -44,7 +46,9 @@ def _tell_interval(values: np.ndarray, form: str) -> str:
     return "" if bounds is None else " to ".join(f"{bound:{form}}" for bound in bounds)
 
 
-def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
+def write_page(kept: dict[str, Any]) -> str:
+    """Write what time_to_accuracy.json holds as a page of Markdown."""
+    runs: dict[str, list[dict[str, Any]]] = kept["runs"]
     first = next(iter(runs.values()))
     goals = [run["checks"][-1][1] for run in first]
     rows = []
@@ -79,7 +83,8 @@ def _table(runs: dict[str, list[dict[str, Any]]]) -> str:
         f"tokens, one epoch or two, seeds {seeds}. The tutorial's accuracy: on {ROWS // 5} "
         f"validation rows, at its end ({told}); ours answers them {CHECKS['ours']} times an "
         f"epoch, off the clock. Test: {len(first[0]['correct'])} rows, mean of the seeds, "
-        "intervals by BCa over rows. The base's dropout is 0.1 in the tutorial, 0 in ours.\n\n"
+        "intervals by BCa over rows. The base's dropout is 0.1 in the tutorial, 0 in ours.\n"
+        f"{kept['processor']}.\n\n"
         + tabulate(rows, headers, tablefmt="github", disable_numparse=True)
         + "\n"
     )
