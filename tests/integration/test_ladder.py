@@ -150,7 +150,7 @@ def test_a_validation_set_that_copies_the_test_set_is_in_the_headline(run_tiny, 
 
 def test_overfitting_is_told(run_tiny, tmp_path):
     # A word says the label of most rows; of some training rows it lies, and they are learnt last.
-    for split, count, lies in (("train", 48, 5), ("validation", 24, 0), ("test", 24, 0)):
+    for split, count, lies in (("train", 48, 8), ("validation", 24, 0), ("test", 24, 0)):
         lines = []
         for i in range(count):
             label = ["negative", "positive"][i % 2]
@@ -159,7 +159,8 @@ def test_overfitting_is_told(run_tiny, tmp_path):
         (tmp_path / f"{split}.jsonl").write_text("".join(lines))
     data = {"source": str(tmp_path), "validation": {"split": "validation", "fraction": None}}
     shown = []
-    training = {"num_train_epochs": 12, "learning_rate": 0.01, "per_device_train_batch_size": 4}
+    # Slow enough that it goes the same way on every processor.
+    training = {"num_train_epochs": 24, "learning_rate": 0.003, "per_device_train_batch_size": 4}
     dropout = {"dropout": 0.0}  # whose draws may change with the code
     folder = run_tiny(data=data, model=dropout, lora=dropout, training=training, show=shown.append)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
@@ -167,7 +168,7 @@ def test_overfitting_is_told(run_tiny, tmp_path):
     assert losses[-1] > 1.02 * min(losses)  # else this test shows nothing
     warning = next(text for text in shown if text.startswith("Overfitting: "))
     best = history[int(np.argmin(losses))]
-    assert f"from epoch {best['epoch']:g} to 12 the training loss fell" in warning
+    assert f"from epoch {best['epoch']:g} to 24 the training loss fell" in warning
     steps = [json.loads(line) for line in (folder / "training_loss.jsonl").read_text().splitlines()]
     assert len(steps) >= 40
     assert np.mean([s["train_loss"] for s in steps]) == pytest.approx(
