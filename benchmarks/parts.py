@@ -110,15 +110,8 @@ def _attention() -> str:
                 rows.append(["{} x {} x {}".format(*shape), tokens, *named, *seconds])
                 rows[-1].append(_ratio(plain, fast))
                 print(*rows[-1], flush=True)
-    headers = [
-        "rows x heads x width",
-        "tokens",
-        "mask",
-        "dropout",
-        "torch, ms",
-        "products, ms",
-        "times",
-    ]
+    headers = ["rows x heads x width", "tokens", "mask", "dropout", "type"]
+    headers += ["torch, ms", "products, ms", "times"]
     return (
         "Attention, forth and back, by torch's own and by products "
         f"(`lora_tune/fast/cpu_attention.py`, which stands in for bfloat16 up to {WIDEST} tokens, "
