@@ -43,9 +43,7 @@ class AdapterTrainer(Trainer):
     has_own_batches: bool  # or else those of Trainer's own samplers
     most_evaluated: int | None  # rows at once; None: as many as their tokens allow
     most_width: int | None = None  # up to which batches take few widths; None: they take any
-    output_layer: "Linear | None" = (
-        None  # whose logits are made as the loss reads them; None: whole
-    )
+    output_layer: "Linear | None" = None  # whose logits the loss makes itself, a few at a time
 
     def __init__(
         self,

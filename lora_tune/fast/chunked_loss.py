@@ -29,7 +29,7 @@ class ChunkedLoss(torch.autograd.Function):
 
     The gradient of x is computed on the way forth, while its logits are there.
 
-    Source: Hsu et al. 2024, arXiv 2410.10989, section 3.2 (FusedLinearCrossEntropy).
+    Source: Hsu et al. 2024, arXiv 2410.10989 (the fused linear cross-entropy).
     """
 
     @staticmethod
@@ -108,13 +108,8 @@ def find_output_layer(
             with _forward_standing_in(layer, lambda states: LARGE * states.float()):
                 large = model(**inputs).logits
             made = linear(states.to(layer.weight.dtype), layer.weight, layer.bias)
-    except (
-        RuntimeError,
-        ValueError,
-        TypeError,
-        IndexError,
-    ):
-        return None  # it expects as many numbers as there are words
+    except (RuntimeError, ValueError, TypeError, IndexError):  # of what expects a logit a word
+        return None
     finally:
         model.train(was_training)
     if made.shape != own.shape or not is_near(made, own, model.dtype):
