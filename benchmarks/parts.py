@@ -96,7 +96,7 @@ def _dropout() -> str:
 
 
 def _attention() -> str:
-    """Compare attention in bfloat16, forth and back, with torch's."""
+    """Compare attention, forth and back, with torch's."""
     from lora_tune.fast.cpu_attention import WIDEST, ProductAttention
 
     rows = []

@@ -192,7 +192,7 @@ def _tell(
         scripts = " ".join(shlex.quote(script) for script in getattr(options, name) or [])
         words += [f"--{name} {scripts}"] if scripts else []
     told = " ".join([*words, f"--rounds {options.rounds} --limit {options.limit:g}"])
-    told += f"` at `{(environment['git'] or {}).get('commit', 'no known commit')[:7]}"
+    told += f"  # at {(environment['git'] or {}).get('commit', 'no known commit')[:7]}"
     return {c.script: told for c in contestants if c.script in (options.only or [c.script])}
 
 
