@@ -12,10 +12,11 @@ ONCE ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-# Stops a target that was given no FOLDER or FILE to read.
-needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@ needs $(name)=...; the line above the target says of what)))
+# Stops a target whose arguments are not all given.
+needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=...; see benchmarks/README.md)))
 
-.PHONY: setup train test check params results curve intervals browser olah parity quantization bench dropout runs peers readme
+.PHONY: setup train test unit check docs browser olah
+.PHONY: params results curve intervals parity quantization dropout speed step-profile parts time-to-accuracy bench whole-runs peers pages readme
 
 setup: .venv/ready
 
@@ -29,32 +30,26 @@ setup: .venv/ready
 train: .venv/ready
 	@$(BIN)/python -m lora_tune train $(RECIPE) $(SET)
 
+# Test files run side by side, one process for each core.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile
+
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+# make unit: the tests without training, in less than a minute
+unit: .venv/ready
+	$(PYTEST) tests/unit -m "not slow"
 
 check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
-params: .venv/ready
-	$(BIN)/python benchmarks/trainable_parameters.py
-	$(BIN)/python benchmarks/readme.py
-
-# make results NAME=tweets RECIPE=minilm_imdb_lora DATA=FOLDER SET=...: keeps what is printed
-results: .venv/ready
-	$(BIN)/python benchmarks/real_data.py $(NAME) $(RECIPE) "$(DATA)" $(SET)
-	$(BIN)/python benchmarks/readme.py
-
-# make curve RECIPE=minilm_imdb_lora ROWS=250,1000,3000 DATA=FOLDER MORE=FILE: the same over rows
-curve: .venv/ready
-	$(call needs,ROWS DATA MORE)
-	$(BIN)/python benchmarks/curve.py $(RECIPE) $(ROWS) $(DATA) $(MORE)
-	$(BIN)/python benchmarks/readme.py
-
-# make intervals: how often the intervals hold the truth, by simulation
-intervals: .venv/ready
-	$(BIN)/python benchmarks/interval_coverage.py
+# make docs: the pages that are generated from the code
+docs: .venv/ready
+	$(BIN)/python docs/generate_recipe_page.py
+	$(BIN)/python docs/generate_architecture_page.py
 
 # make browser: what the test of the report drives Chromium with
 browser: .venv/ready
@@ -65,38 +60,90 @@ olah:
 	$(PYTHON) -m venv .olah
 	.olah/bin/python -m pip install --quiet --disable-pip-version-check olah==0.5.4
 
-# make parity: what merging changes, in fp32, in bf16 and from a 4-bit base
+# The benchmarks; benchmarks/README.md says what each measures, what it needs and how long it takes.
+BENCHMARKS := $(BIN)/python -m benchmarks
+
+# make params: trainable parameters of every recipe
+params: .venv/ready
+	$(BENCHMARKS).quality.trainable_parameters
+	$(BENCHMARKS).readme
+
+# make results NAME=tweets RECIPE=minilm_imdb_lora DATA=FOLDER SET=...: what `train` prints
+results: .venv/ready
+	$(BENCHMARKS).quality.real_data $(NAME) $(RECIPE) "$(DATA)" $(SET)
+	$(BENCHMARKS).readme
+
+# make curve RECIPE=minilm_imdb_lora ROWS=250,1000,3000 DATA=FOLDER MORE=FILE: a learning curve
+curve: .venv/ready
+	$(call needs,ROWS DATA MORE)
+	$(BENCHMARKS).quality.curve $(RECIPE) $(ROWS) "$(DATA)" "$(MORE)"
+	$(BENCHMARKS).readme
+
+# make intervals: how often the intervals contain the true value, by simulation
+intervals: .venv/ready
+	$(BENCHMARKS).quality.interval_coverage
+
+# make parity: what merging changes, in float32, in bfloat16 and from a 4-bit base model
 parity: .venv/ready
-	$(BIN)/python benchmarks/parity.py
-	$(BIN)/python benchmarks/readme.py
+	$(BENCHMARKS).quality.parity
+	$(BENCHMARKS).readme
 
 # make quantization DATA=FOLDER BASE=FOLDER: a GPT-2 on tweets in float32, bfloat16, 8 and 4 bits
 quantization: .venv/ready
 	$(call needs,DATA BASE)
-	$(BIN)/python benchmarks/quantization.py "$(DATA)" "$(BASE)"
+	$(BENCHMARKS).quality.quantization "$(DATA)" "$(BASE)"
 
-# make bench DATA=FOLDER: training speed beside plain Trainer and PEFT, on IMDb reviews
-bench: .venv/ready
-	$(call needs,DATA)
-	$(BIN)/python benchmarks/speed.py $(DATA)
-	$(BIN)/python benchmarks/step_profile.py $(DATA)
-	$(BIN)/python benchmarks/parts.py $(DATA)
-	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA)
-
-# make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what the base's own dropout is worth
+# make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what dropout in the base model is worth
 dropout: .venv/ready
 	$(call needs,DATA)
-	$(BIN)/python benchmarks/base_dropout.py $(DATA)
+	$(BENCHMARKS).quality.base_dropout $(DATA)
 
-# make runs DATA=FOLDER MORE=FILE: the cost of many rows, and of a second run
-runs: .venv/ready
+# make speed DATA=FOLDER: training speed of lora_tune and of Trainer with PEFT
+speed: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).speed.speed "$(DATA)"
+	$(BENCHMARKS).readme
+
+# make step-profile DATA=FOLDER: where the time of a training step goes
+step-profile: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).speed.step_profile "$(DATA)"
+
+# make parts DATA=FOLDER: what parts of lora_tune/fast gain
+parts: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).speed.parts "$(DATA)"
+
+# make time-to-accuracy DATA=FOLDER: how long training takes to the Trainer's accuracy
+time-to-accuracy: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).speed.time_to_accuracy "$(DATA)"
+	$(BENCHMARKS).readme
+
+# make bench DATA=FOLDER: the four above, one after another
+bench:
+	$(call needs,DATA)
+	$(MAKE) speed
+	$(MAKE) step-profile
+	$(MAKE) parts
+	$(MAKE) time-to-accuracy
+
+# make whole-runs DATA=FOLDER MORE=FILE: what whole runs cost, and what a second run saves
+whole-runs: .venv/ready
 	$(call needs,DATA MORE)
-	$(BIN)/python benchmarks/whole_runs.py $(DATA) $(MORE)
+	$(BENCHMARKS).speed.whole_runs "$(DATA)" "$(MORE)"
 
-# make peers DATA=FOLDER [BASE=FOLDER]: beside other tools, each in .peers; BASE: a GPT-2, to write
+# make peers DATA=FOLDER [BASE=FOLDER]: other tools, each in .peers; BASE: a GPT-2, for causal models
 peers: .venv/ready
 	$(call needs,DATA)
-	$(BIN)/python benchmarks/peers.py "$(DATA)" $(if $(BASE),--causal-base "$(BASE)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONCE),--once $(ONCE))
+	$(BENCHMARKS).peers.peers "$(DATA)" $(if $(BASE),--causal-base "$(BASE)") $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(ONCE),--once $(ONCE))
+	$(BENCHMARKS).readme
 
+# make pages: the pages of benchmarks/results that are made from recorded JSON, without measuring
+pages: .venv/ready
+	$(BENCHMARKS).pages
+	$(BENCHMARKS).readme
+
+# make readme: results copied into README.md and docs/
 readme: .venv/ready
-	$(BIN)/python benchmarks/readme.py
+	$(BENCHMARKS).readme

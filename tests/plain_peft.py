@@ -1,4 +1,4 @@
-"""An adapter used as its card says, by PEFT and transformers alone in a fresh process."""
+"""An adapter used as its model card says: a fresh process with PEFT and transformers alone."""
 
 import json
 import subprocess
@@ -12,19 +12,23 @@ exec(sys.argv[1])
 assert not any(name.startswith("lora_tune") for name in sys.modules)
 import torch
 model.eval()
-answers = []
+predictions = []
 for text in json.load(sys.stdin):
     with torch.no_grad():
         logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
-    answers.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
-print(json.dumps(answers))
+    predictions.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
+print(json.dumps(predictions))
 """
 
 
 def ask_plain_peft(card, texts, *, adapter="", environment=None):
-    """Run a card's snippet on texts; returns a label and probabilities for each.
+    """Run a model card's snippet on texts.
 
-    adapter: stands in for the card's PATH-OR-REPO.
+    Args:
+        adapter: replaces the card's PATH-OR-REPO.
+
+    Returns:
+        A label and probabilities for each text.
     """
     snippet = card.split("```python\n")[1].split("```")[0].replace("PATH-OR-REPO", str(adapter))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Small real models: true architectures with random weights, and tokenizers of the true kinds."""
+"""Tiny models: real architectures with random weights, and tokenizers of the real types."""
 
 import csv
 import json
@@ -7,12 +7,12 @@ import string
 from collections import Counter
 from pathlib import Path
 
-from lora_tune.sources import EMBEDDED
+from lora_tune.data.sources import EMBEDDED
 from tests.tiny_tokenizers import KINDS
 
 ROOT = Path(__file__).parents[1]
 VOCABULARY = 600
-# What is shrunk, by model_type; everything else is as in the base's real configuration.
+# What is smaller, by model_type; everything else is as in the real configuration.
 SMALLER = {
     "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
     "bert": {
@@ -34,14 +34,14 @@ SMALLER = {
         "num_attention_heads": 4,
         "intermediate_size": 64,
     },
-    # Its attention reads states that are normalised beforehand.
+    # Its attention reads normalized states.
     "roberta-prelayernorm": {
         "hidden_size": 32,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "intermediate_size": 64,
     },
-    # Its layers narrow what attention reads; more of them than of feed-forward networks in each.
+    # Bottlenecks narrow what attention reads; it has more layers than networks in each layer.
     "mobilebert": {
         "embedding_size": 16,
         "hidden_size": 32,
@@ -84,7 +84,7 @@ SMALLER = {
         "intermediate_size": 64,
         "position_buckets": 8,
     },
-    # A layer that sees all, two that see eight tokens on each side, and one that sees all again.
+    # One layer of global attention, two with a window of eight tokens on each side, one global.
     "modernbert": {
         "hidden_size": 32,
         "num_hidden_layers": 4,
@@ -101,7 +101,7 @@ SMALLER = {
         "num_heads": 4,
     },
 }
-# What newer checkpoints hold beside the trunk: a head that a task may take, leave or lack.
+# The class of checkpoints that come with a head, which a task may use or not.
 CHECKPOINTS = {
     "llama": "AutoModelForCausalLM",
     "qwen2": "AutoModelForCausalLM",
@@ -110,7 +110,7 @@ CHECKPOINTS = {
     "modernbert": "AutoModelForMaskedLM",
     "t5": "AutoModelForSeq2SeqLM",
 }
-# Of one architecture, but with tokenizers of two kinds.
+# The tokenizer type, where an architecture has several.
 OWN_TOKENIZER = {"TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T": "llama-2"}
 
 
@@ -122,9 +122,9 @@ def reviews(split="train"):
 
 
 def make_tokenizer(family):
-    """Make a tokenizer of a family's real kind, with its real special tokens.
+    """Make a tokenizer of a model family's real type, with its real special tokens.
 
-    Its vocabulary is counted here: the library's trainers break ties differently in each process.
+    Words are counted here, since the library's trainers break ties differently in each process.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
@@ -170,11 +170,11 @@ def make_tokenizer(family):
 
 
 def make_base(folder, name, *, auto_class=None, seed=0, **changes):
-    """Write a shrunken base model of a real configuration, with random weights.
+    """Write a tiny base model of a real architecture, with random weights.
 
     Args:
         name: of a folder in benchmarks/base_configs, or llama.
-        auto_class: of what the checkpoint holds; None: of what the Hub's holds, or AutoModel.
+        auto_class: the checkpoint's; None for that of the real one, or AutoModel.
     """
     import torch
     import transformers
@@ -190,7 +190,7 @@ def make_base(folder, name, *, auto_class=None, seed=0, **changes):
     config = transformers.AutoConfig.for_model(**content)
     auto_class = auto_class or CHECKPOINTS.get(content["model_type"], "AutoModel")
     model = getattr(transformers, auto_class).from_config(config)
-    if content["model_type"] == "t5":  # Flan's has weights of its own, which transformers ties
+    if content["model_type"] == "t5":  # transformers ties them; Flan-T5's are not tied
         model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Small tokenizers of the kinds that newer models have, of transformers' own classes."""
+"""Tiny tokenizers of the types that newer models have, of transformers' own classes."""
 
 import math
 
@@ -8,7 +8,7 @@ LETTERS = "".join(map(chr, range(33, 127)))
 
 
 def make_llama_2(words):
-    """SentencePiece's BPE with bytes to fall back to, as Llama 2 and TinyLlama have."""
+    """SentencePiece BPE with byte fallback, as Llama 2 and TinyLlama have."""
     from transformers import LlamaTokenizer
 
     special = ["<unk>", "<s>", "</s>"]
@@ -29,13 +29,13 @@ def make_llama_2(words):
 
 
 def make_llama_3(words):
-    """Byte-level BPE that begins each text with a token and has none to pad with."""
+    """Byte-level BPE with a start token and no pad token."""
     begin, end = "<|begin_of_text|>", "<|end_of_text|>"
     return _begin(_make_byte_level([begin, end], bos=begin, eos=end), begin)
 
 
 def make_qwen_2(words):
-    """Byte-level BPE that begins with no token, and has one to end a turn and one to pad."""
+    """Byte-level BPE without a start token, with tokens for the end of a turn and for padding."""
     from tokenizers import pre_tokenizers
     from transformers import Qwen2Tokenizer
 
@@ -52,7 +52,7 @@ def make_qwen_2(words):
 
 
 def make_falcon(words):
-    """Byte-level BPE with one token for the end of a text, and none to pad with."""
+    """Byte-level BPE with an end token and no pad token."""
     return _make_byte_level(["<|endoftext|>"], eos="<|endoftext|>")
 
 
@@ -72,7 +72,7 @@ def make_modernbert(words):
 
 
 def make_deberta_v2(words):
-    """SentencePiece's unigrams with BERT's special tokens."""
+    """SentencePiece unigrams with BERT's special tokens."""
     from transformers import DebertaV2Tokenizer
 
     special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
@@ -80,11 +80,11 @@ def make_deberta_v2(words):
 
 
 def make_t5(words):
-    """SentencePiece's unigrams with an end token, and hundred more to mark gaps."""
+    """SentencePiece unigrams with an end token and a hundred sentinel tokens."""
     from transformers import T5Tokenizer
 
-    gaps = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(100))]
-    vocabulary = [*_score(["<pad>", "</s>", "<unk>"], words), *gaps]
+    sentinels = [(f"<extra_id_{number}>", 0.0) for number in reversed(range(100))]
+    vocabulary = [*_score(["<pad>", "</s>", "<unk>"], words), *sentinels]
     return T5Tokenizer(vocab=vocabulary, model_max_length=512)
 
 
@@ -112,7 +112,7 @@ def _make_byte_level(special, **names):
 
 
 def _begin(tokenizer, token):
-    """Let each text begin with a token."""
+    """Add a start token to each text."""
     from tokenizers import processors
 
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
@@ -128,7 +128,7 @@ def _number(pieces):
 
 
 def _score(special, words):
-    """Pieces with the logarithms of their shares; letters are rarer than any word."""
+    """Give each piece the logarithm of its frequency; letters are rarer than any word."""
     pieces = dict.fromkeys(special, 0.0) | {"▁": -20.0} | dict.fromkeys(LETTERS, -20.0)
     total = sum(words.values())
     pieces |= {f"▁{word}": math.log(count / total) for word, count in words.items()}

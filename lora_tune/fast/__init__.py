@@ -1,1 +1,1 @@
-"""What makes training faster, and changes nothing but what dropout draws; laws for each file."""
+"""Optional speed-ups of training that change no result but the random numbers of dropout."""

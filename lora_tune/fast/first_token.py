@@ -1,7 +1,7 @@
-"""A classifier's last layer, run for the first token alone where the head reads no other.
+"""Runs a classifier's last layer for the first token alone, if the head reads no other token.
 
-BERT and its kin answer from their first token. What the other tokens become in the last layer is
-read by nothing; there they are still keys and values to the first, and no more.
+BERT-like models classify by the state of their first token. In the last layer, the other tokens
+only matter as keys and values for the first one.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,58 +13,66 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, scaled_dot_product_attention
 from transformers import TrainingArguments
 
-from lora_tune.data import Data
-from lora_tune.fast.proof import collate_rows, is_near, make_proof_rows, runs_layers_plainly
-from lora_tune.model import find_layers
+from lora_tune.data.splits import Data
+from lora_tune.fast.equivalence import collate_rows, is_close, make_proof_rows, runs_layers_once
+from lora_tune.fast.patches import is_patched, patched_forward
+from lora_tune.models.layers import find_layers
+from lora_tune.tasks import Task
 
-# Of the attention of BERT's kin, and of DistilBERT's.
+# Names of the projections in the attention of BERT-like models, and of DistilBERT.
 QUERY_KEY_VALUE = (("query", "key", "value"), ("q_lin", "k_lin", "v_lin"))
-OUTPUT = "out_lin"  # that DistilBERT's attention holds itself
+OUTPUT = "out_lin"  # the output projection, which in DistilBERT is a part of the attention
 
 
 def find_top_layer(
-    model: Any, data: Data, arguments: TrainingArguments, *, collate: Callable[..., Any]
+    model: Any,
+    data: Data,
+    *,
+    arguments: TrainingArguments,
+    task: Task,
+    collate: Callable[..., Any],
 ) -> nn.Module | None:
-    """Find the last layer, and prove on two rows that its first token is all that is read.
+    """Find the last layer, and check on two rows that the head reads only its first token.
 
     Returns:
-        None where it is of no kind that is known here, or does not prove so.
+        The layer; None if its attention is of another kind, or the head reads other tokens.
     """
     layers = find_layers(model)
-    if model.config.is_encoder_decoder or not len(layers) or not runs_layers_plainly(arguments):
+    if model.config.is_encoder_decoder or not len(layers) or not runs_layers_once(arguments):
         return None
     layer: nn.Module = layers[-1]
     found = _find_attention(layer)
-    if len(found) != 1 or any("forward" in vars(module) for module in (layer, found[0][0])):
+    if len(found) != 1 or any(map(is_patched, (layer, found[0][0]))):
         return None
-    rows = collate_rows(make_proof_rows(data), collate, model)
+    inputs = collate_rows(make_proof_rows(data), collate, model=model)
     was_training = model.training
     try:
         with torch.no_grad():
-            own = model.eval()(**rows).logits
+            expected = task.logits(model.eval()(**inputs))
             with first_token(layer):
-                answers = model(**rows).logits
-    except (RuntimeError, ValueError, TypeError, IndexError):  # of what only looks like BERT
+                logits = task.logits(model(**inputs))
+    except (RuntimeError, ValueError, TypeError, IndexError):  # another model with BERT's names
         return None
     finally:
         model.train(was_training)
-    return layer if own.ndim == 2 and is_near(answers, own, model.dtype) else None
+    is_same = expected.ndim == 2 and is_close(logits, expected, dtype=model.dtype)
+    return layer if is_same else None
 
 
 @contextmanager
 def first_token(layer: Any) -> Iterator[None]:
-    """Run a layer for the first token alone; for the others it returns zeros.
+    """Run a layer for the first token alone and return zeros for the others.
 
     Args:
-        layer: that find_top_layer found; as it is where it is None, or something stands in for it.
+        layer: from `find_top_layer`; if it is None or patched already, nothing changes.
     """
-    if layer is None or "forward" in vars(layer):
+    if layer is None or is_patched(layer):
         yield
         return
     ((attention, names),) = _find_attention(layer)
     query, key, value = names
-    own = layer.forward
-    # While the layer runs: of all tokens and of the first, (rows, tokens, width).
+    original = layer.forward
+    # While the layer runs: the states of all tokens and of the first, (rows, tokens, width).
     states: list[Tensor] = []
 
     def forward(
@@ -73,23 +81,23 @@ def first_token(layer: Any) -> Iterator[None]:
         mask = None if attention_mask is None else attention_mask[:, :, :1]
         states[:] = hidden_states, hidden_states[:, :1]
         try:
-            first = own(states[1], mask)
+            first = original(states[1], mask)
         finally:
             states.clear()
         return pad(first, (0, 0, 0, hidden_states.shape[1] - 1))
 
     def attend(first: Tensor, attention_mask: Tensor | None = None, **_: Any) -> Any:
         if first is not states[1]:
-            raise ValueError("attention reads other states than its layer")
+            raise ValueError("the attention's input is not that of its layer")
 
-        def heads(name: str, tokens: Tensor) -> Tensor:
-            made = getattr(attention, name)(tokens)
-            return made.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+        def project(name: str, tokens: Tensor) -> Tensor:
+            projected = getattr(attention, name)(tokens)
+            return projected.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
 
         attended = scaled_dot_product_attention(
-            heads(query, first),
-            heads(key, states[0]),
-            heads(value, states[0]),
+            project(query, first),
+            project(key, states[0]),
+            project(value, states[0]),
             attn_mask=attention_mask,
             dropout_p=attention.dropout.p if attention.training else 0.0,
             scale=attention.scaling,
@@ -99,14 +107,12 @@ def first_token(layer: Any) -> Iterator[None]:
             attended = getattr(attention, OUTPUT)(attended)
         return attended, None
 
-    layer.forward, attention.forward = forward, attend
-    try:
+    with patched_forward(layer, forward), patched_forward(attention, attend):
         yield
-    finally:
-        del layer.forward, attention.forward
 
 
 def _find_attention(layer: nn.Module) -> list[tuple[Any, tuple[str, str, str]]]:
+    """Find the self-attention modules of a layer, with the names of their projections."""
     return [
         (module, names)
         for module in layer.modules()

@@ -1,4 +1,4 @@
-"""Text after text: a language model on plain texts, or on completions of prompts."""
+"""Causal language modeling: on plain texts, on completions of prompts, or on chats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lora_tune.chats import encode_chats
+from lora_tune.config.data import DataConfig
+from lora_tune.config.recipe import Sections
+from lora_tune.config.validation import Problems
+from lora_tune.data.batching import IGNORE_INDEX
+from lora_tune.data.chats import tokenize_chats
+from lora_tune.data.columns import read_texts
+from lora_tune.data.prompts import render_prompt
 from lora_tune.errors import DataError
-from lora_tune.prompts import write_prompt
-from lora_tune.recipe import DataConfig
-from lora_tune.tasks.task import IGNORED
-from lora_tune.tasks.writing_task import (
-    TARGET_BYTES,
-    WritingTask,
-    fill_templates,
-    template_columns,
-)
-from lora_tune.texts import read_texts
+from lora_tune.tasks.language_modeling import TARGET_BYTES, LanguageModeling, fill_templates
+from lora_tune.tasks.task import Generation
 
 if TYPE_CHECKING:
     import torch
@@ -26,23 +24,59 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class CausalLanguageModeling(WritingTask):
-    """What sets this task apart from others: a decoder, which reads and writes in one."""
+class DecoderGeneration:
+    """Generation by a decoder, which continues the prompt."""
+
+    is_encoder_decoder: bool = False
+
+    def tokenize_prompts(
+        self, inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    ) -> list[list[int]]:
+        """Tokenize prompts; what is too long loses its beginning.
+
+        Raises:
+            DataError: the chat template does not take a conversation.
+        """
+        begin = start_tokens(tokenizer)
+        prompts = [render_prompt(given, tokenizer) for given in inputs]
+        rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
+        if "messages" not in inputs[0]:  # a chat template has written its own start token
+            rows = [begin + row for row in rows]
+        kept = []
+        for row in rows:
+            first = len(begin) if row[: len(begin)] == begin else 0
+            room = max(1, max_length - first)
+            kept.append(row[:first] + row[max(first, len(row) - room) :])
+        return kept
+
+    def align_labels(
+        self, logits: "torch.Tensor", labels: "torch.Tensor"
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Align each token's logits with the token after it."""
+        return logits[:, :-1], labels[:, 1:]
+
+
+@dataclass(frozen=True)
+class CausalLanguageModeling(LanguageModeling):
+    """A decoder, which reads and generates in one sequence."""
 
     name: str = "causal_lm"
     auto_class: str = "AutoModelForCausalLM"
+    data_keys: tuple[str, ...] = ("prompt", "completion", "messages", "chat_template", "system")
     peft_task_type: str = "CAUSAL_LM"
     collator: str = "DataCollatorForTokenClassification"  # pads labels as it pads tokens
-    pipeline_options: str = ""
-    purpose: str = "to write on"
+    generation: Generation = DecoderGeneration()
 
-    def columns(self, config: DataConfig) -> list[tuple[str, str]]:
-        """The conversation, the text, or the columns that the templates are filled with."""
-        if config.messages is None and config.completion is None:
-            return [("text", config.text)]
-        return template_columns(config)
+    def check_recipe(self, recipe: Sections) -> Problems:
+        """Yield a metric of generated texts that has no prompt to generate from."""
+        has_prompt = recipe.data.messages is not None or "{" in (recipe.data.prompt or "")
+        if recipe.generation.metric is not None and not has_prompt:
+            yield (
+                "generation.metric",
+                "needs something to answer: data.prompt with {column}, or data.messages",
+            )
 
-    def read_rows(
+    def read(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
         """Read plain texts or conversations, or fill the recipe's templates with each row."""
@@ -52,106 +86,88 @@ class CausalLanguageModeling(WritingTask):
             texts = read_texts(rows, config.text, where=where)
             inputs = [{"prompt": "", "completion": text} for text in texts]
             return texts, inputs, np.zeros(len(texts)), texts
-        inputs, texts, told = fill_templates(rows, config, where=where)
-        return texts, inputs, np.zeros(len(texts)), told
+        inputs, texts, completions = fill_templates(rows, config, where=where)
+        return texts, inputs, np.zeros(len(texts)), completions
 
-    def encode(
+    def tokenize(
         self,
         inputs: Sequence[Any],
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
-        max_length: int | None,
+        max_length: int,
+        *,
+        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Tokenise: what is given, which is not judged, and what is learnt, with its end.
+        """Tokenize prompts, whose labels are ignored, and completions with their end token.
+
+        For training, plain texts are concatenated and cut into blocks of max_length tokens.
 
         Raises:
             RowError: the chat template does not take a conversation.
         """
-        if "messages" in inputs[0]:
-            rows = encode_chats([given["messages"] for given in inputs], tokenizer)
-        else:
-            rows = _encode_prompts(inputs, tokenizer)
-        columns: dict[str, list[Any]] = {
-            name: [] for name in ("input_ids", "attention_mask", "labels", TARGET_BYTES)
-        }
-        counts = []
-        begin = start_tokens(tokenizer)
-        for ids, learnt in rows:
-            counts.append(len(ids))
-            if max_length is not None and len(ids) > max_length:
-                ids, learnt = _cut(ids, learnt, begin, max_length)
-            judged = [number if own else IGNORED for number, own in zip(ids, learnt, strict=True)]
-            columns["input_ids"].append(ids)
-            columns["attention_mask"].append([1] * len(ids))
-            columns["labels"].append(judged)
-            kept = [number for number in judged if number != IGNORED]
-            text = tokenizer.decode(kept, skip_special_tokens=True)
-            columns[TARGET_BYTES].append(len(text.encode()))
-        return columns, np.array(counts)
-
-    def encode_prompts(
-        self, inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
-    ) -> list[list[int]]:
-        """Tokenise prompts; what is too long loses its beginning.
-
-        Raises:
-            DataError: the chat template does not take a conversation.
-        """
-        begin = start_tokens(tokenizer)
-        prompts = [write_prompt(given, tokenizer) for given in inputs]
-        rows = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-        if "messages" not in inputs[0]:  # a chat template has written what begins a text
-            rows = [begin + row for row in rows]
-        kept = []
-        for row in rows:
-            first = len(begin) if row[: len(begin)] == begin else 0
-            room = max(1, max_length - first)
-            kept.append(row[:first] + row[max(first, len(row) - room) :])
-        return kept
-
-    def encode_training(
-        self,
-        inputs: Sequence[Any],
-        labels: np.ndarray,
-        tokenizer: "PreTrainedTokenizerBase",
-        max_length: int,
-    ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Lay plain texts end to end and cut them into blocks; leave all else as it is."""
-        if any("messages" in given or given["prompt"] for given in inputs):
-            return self.encode(inputs, labels, tokenizer, max_length)
-        columns, counts = self.encode(inputs, labels, tokenizer, None)
-        stream: list[int] = []
-        for ids in columns["input_ids"]:
-            stream += ids[1:] if stream and ids[0] == stream[-1] else ids
-        blocks = [stream[at : at + max_length] for at in range(0, len(stream), max_length)]
-        blocks = [block for block in blocks if len(block) > 1]
-        packed = {
-            "input_ids": blocks,
-            "attention_mask": [[1] * len(block) for block in blocks],
-            "labels": [[IGNORED, *block[1:]] for block in blocks],  # nothing foretells the first
-        }
-        return packed, counts
-
-    def foretold(
-        self, logits: "torch.Tensor", labels: "torch.Tensor"
-    ) -> tuple["torch.Tensor", "torch.Tensor"]:
-        """Put each token's logits beside the token after it."""
-        return logits[:, :-1], labels[:, 1:]
+        if training and not any("messages" in given or given["prompt"] for given in inputs):
+            return _pack(*_tokenize(inputs, tokenizer, None), max_length)
+        return _tokenize(inputs, tokenizer, max_length)
 
 
 def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """What stands before the first token, so that it is foretold too."""
+    """What precedes the first token, so that it is predicted too."""
     ids = (tokenizer.bos_token_id, tokenizer.eos_token_id)
     return next(([number] for number in ids if number is not None), [])
 
 
-def _encode_prompts(
+def _tokenize(
+    inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int | None
+) -> tuple[dict[str, list[Any]], np.ndarray]:
+    if "messages" in inputs[0]:
+        rows = tokenize_chats([given["messages"] for given in inputs], tokenizer)
+    else:
+        rows = _tokenize_pairs(inputs, tokenizer)
+    columns: dict[str, list[Any]] = {
+        name: [] for name in ("input_ids", "attention_mask", "labels", TARGET_BYTES)
+    }
+    counts = []
+    begin = start_tokens(tokenizer)
+    for ids, is_learnt in rows:
+        counts.append(len(ids))
+        if max_length is not None and len(ids) > max_length:
+            ids, is_learnt = _truncate(ids, is_learnt, begin, max_length)
+        labels = [
+            number if own else IGNORE_INDEX for number, own in zip(ids, is_learnt, strict=True)
+        ]
+        columns["input_ids"].append(ids)
+        columns["attention_mask"].append([1] * len(ids))
+        columns["labels"].append(labels)
+        kept = [number for number in labels if number != IGNORE_INDEX]
+        text = tokenizer.decode(kept, skip_special_tokens=True)
+        columns[TARGET_BYTES].append(len(text.encode()))
+    return columns, np.array(counts)
+
+
+def _pack(
+    columns: dict[str, list[Any]], counts: np.ndarray, max_length: int
+) -> tuple[dict[str, list[Any]], np.ndarray]:
+    """Concatenate texts and cut them into blocks."""
+    stream: list[int] = []
+    for ids in columns["input_ids"]:
+        stream += ids[1:] if stream and ids[0] == stream[-1] else ids
+    blocks = [stream[at : at + max_length] for at in range(0, len(stream), max_length)]
+    blocks = [block for block in blocks if len(block) > 1]
+    packed = {
+        "input_ids": blocks,
+        "attention_mask": [[1] * len(block) for block in blocks],
+        "labels": [[IGNORE_INDEX, *block[1:]] for block in blocks],  # nothing precedes the first
+    }
+    return packed, counts
+
+
+def _tokenize_pairs(
     inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase"
 ) -> list[tuple[list[int], list[bool]]]:
-    """Tokenise prompts and completions apart, as when a prompt is written on.
+    """Tokenize prompts and completions apart, as when a prompt is continued.
 
     Returns:
-        Of each row, its tokens, and whether each is learnt.
+        For each row, its tokens, and whether each is learnt.
     """
     start = start_tokens(tokenizer)
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -166,16 +182,19 @@ def _encode_prompts(
     return rows
 
 
-def _cut(
-    ids: list[int], learnt: list[bool], begin: list[int], max_length: int
+def _truncate(
+    ids: list[int], is_learnt: list[bool], begin: list[int], max_length: int
 ) -> tuple[list[int], list[bool]]:
-    """Cut what is too long: the prompt loses its beginning, down to half of the room, all its end.
+    """Truncate a row: the prompt loses its beginning, down to half of max_length, then the end.
 
     Args:
-        begin: tokens that stay at the beginning, where they stand there.
+        begin: tokens that stay at the beginning, where they are there.
     """
     first = len(begin) if ids[: len(begin)] == begin else 0
-    prompt = next((at for at, own in enumerate(learnt) if own), len(ids)) - first
+    prompt = next((at for at, own in enumerate(is_learnt) if own), len(ids)) - first
     room, rest = max_length - first, len(ids) - first - prompt
     after = first + max(0, prompt - max(room - rest, room // 2))
-    return (ids[:first] + ids[after:])[:max_length], (learnt[:first] + learnt[after:])[:max_length]
+    return (
+        (ids[:first] + ids[after:])[:max_length],
+        (is_learnt[:first] + is_learnt[after:])[:max_length],
+    )

@@ -1,30 +1,29 @@
 """A number for each text, or for each pair of texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lora_tune.config.data import DataConfig
+from lora_tune.data.batching import IGNORE_INDEX
+from lora_tune.data.columns import ROW
+from lora_tune.data.rows import Split
 from lora_tune.errors import DataError
-from lora_tune.linear import LinearAnswers, ValueAnswers
-from lora_tune.metrics import MEAN_ABSOLUTE_ERROR, Measure
-from lora_tune.recipe import DataConfig
-from lora_tune.rows import Split
-from lora_tune.tasks.task import IGNORED
-from lora_tune.tasks.text_task import TextTask, read_inputs
-from lora_tune.texts import ROW
+from lora_tune.metrics.metric import MEAN_ABSOLUTE_ERROR, Metric
+from lora_tune.metrics.regression import regression_metrics
+from lora_tune.tasks.task import OutputKind
+from lora_tune.tasks.text_inputs import TextLabelTask, read_inputs
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
 
-LINEAR = ValueAnswers()
-
 
 @dataclass(frozen=True)
-class Value:
-    """What a model says of one text."""
+class ValuePrediction:
+    """The predicted number of one text."""
 
     value: float
 
@@ -33,8 +32,8 @@ class Value:
         """The number."""
         return f"{self.value:.4g}"
 
-    def tell(self) -> str:
-        """Say the number."""
+    def describe(self) -> str:
+        """Format the number."""
         return self.label
 
     def cells(self) -> dict[str, Any]:
@@ -43,50 +42,44 @@ class Value:
 
 
 @dataclass(frozen=True)
-class SequenceRegression(TextTask):
-    """What sets this task apart from others; its one label is the name of the column."""
+class SequenceRegression(TextLabelTask):
+    """A number for each text or pair of texts; its one label is the name of the column."""
 
     name: str = "sequence_regression"
-    measure: Measure = MEAN_ABSOLUTE_ERROR
-    metrics: tuple[str, ...] = ("mean_absolute_error", "rmse", "pearson", "spearman")
-    falling: tuple[str, ...] = ("mean_absolute_error", "rmse")
+    auto_class: str = "AutoModelForSequenceClassification"
+    data_keys: tuple[str, ...] = ("text_pair",)
+    peft_task_type: str = "SEQ_CLS"
+    collator: str = "DataCollatorWithPadding"
+    output_kind: OutputKind = "value"
+    primary_metric: Metric = MEAN_ABSOLUTE_ERROR
+    metric_names: tuple[str, ...] = ("mean_absolute_error", "rmse", "pearson", "spearman")
     problem_type: str = "regression"
-    has_classes: bool = False
-    linear: LinearAnswers = LINEAR
-    purpose: str = "to give a text a number ({labels})"
-    limits: str = "Every text gets a number, also where none fits."
 
-    def known_labels(self, config: DataConfig) -> list[str]:
-        """The column."""
+    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str]:
+        """The name of the column."""
         return [config.label]
 
-    def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
-        """The column."""
-        return [config.label]
-
-    def read_rows(
+    def read(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
         """Read texts, or pairs of them, and numbers (rows,).
 
         Raises:
-            DataError: a row has none.
+            DataError: a row has no number.
         """
         texts, inputs = read_inputs(rows, config, where=where)
         values = []
         for place, found in zip(rows[ROW], rows[config.label], strict=True):
-            value = _read(found)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if number and value == IGNORED:
+            value = _parse_number(found)
+            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            here = f"{where}: column {config.label!r}, row {place} (rows count from 0)"
+            if is_number and value == IGNORE_INDEX:
                 raise DataError(
-                    f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
-                    f"{value}, which marks what has no label; shift or scale the numbers"
+                    f"{here}: found {value}, which marks a missing label; shift or scale the "
+                    "numbers"
                 )
-            if not number or not np.isfinite(value):
-                raise DataError(
-                    f"{where}: column {config.label!r}, row {place} (rows count from 0): found "
-                    f"{found!r}, expected a number"
-                )
+            if not is_number or not np.isfinite(value):
+                raise DataError(f"{here}: found {found!r}, expected a number")
             values.append(float(value))
         return texts, inputs, np.array(values), list(map(repr, values))
 
@@ -99,48 +92,33 @@ class SequenceRegression(TextTask):
         smoothing: float,
         weights: "torch.Tensor | None" = None,
     ) -> "torch.Tensor":
-        """Squared error of logits (micro-batch, 1) and labels (micro-batch,)."""
+        """Compute the squared error of logits (micro-batch, 1) and labels (micro-batch,)."""
         return (logits.float().squeeze(1) - labels.float()).square().sum() / items
 
-    def decide(self, answers: np.ndarray) -> np.ndarray:
-        """Decide nothing, (0,): a number changes by degrees."""
-        return answers[:0, 0]
-
-    def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
+    def metric_counts(self, outputs: Sequence[np.ndarray], split: Split) -> np.ndarray:
         """Count (absolute error, 1)."""
-        errors = np.abs(np.concatenate(answers)[:, 0] - split.rows.labels)
+        errors = np.abs(np.concatenate(outputs)[:, 0] - split.rows.labels)
         return np.stack([errors, np.ones_like(errors)], axis=1)
 
-    def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
-        """Mean absolute error, root of the mean squared error, correlations, and loss."""
-        from scipy.stats import pearsonr, spearmanr
+    def compute_metrics(self, outputs: Sequence[np.ndarray], split: Split) -> dict[str, float]:
+        """Compute the mean absolute error, RMSE, correlations, and the loss, which is the MSE."""
+        return regression_metrics(np.concatenate(outputs)[:, 0].astype(float), split.rows.labels)
 
-        told, true = np.concatenate(answers)[:, 0].astype(float), split.rows.labels
-        varied = len(told) > 1 and np.ptp(told) > 0 and np.ptp(true) > 0  # else there is none
-        squared = float(((told - true) ** 2).mean())
-        return {
-            "mean_absolute_error": float(np.abs(told - true).mean()),
-            "rmse": squared**0.5,
-            "pearson": float(pearsonr(told, true).statistic) if varied else 0.0,
-            "spearman": float(spearmanr(told, true).statistic) if varied else 0.0,
-            "loss": squared,
-        }
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """No decisions, (0,): a number changes by degrees."""
+        return outputs[:0, 0]
 
-    def cell_names(self, labels: Sequence[str]) -> list[str]:
+    def format(self, outputs: np.ndarray, given: Any, labels: Sequence[str]) -> ValuePrediction:
+        """The number."""
+        return ValuePrediction(float(outputs[0, 0]))
+
+    def prediction_columns(self, labels: Sequence[str]) -> list[str]:
         """The number."""
         return ["value"]
 
-    def tell(self, answers: np.ndarray, given: Any, labels: Sequence[str]) -> Value:
-        """The number."""
-        return Value(float(answers[0, 0]))
 
-    def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
-        """Count nothing: numbers are of no class."""
-        return {}
-
-
-def _read(value: Any) -> Any:
-    """A number that is written as text, as in a column where some other row holds no number."""
+def _parse_number(value: Any) -> Any:
+    """A number that is written as text, as in a column where another row holds no number."""
     try:
         return float(value) if isinstance(value, str) else value
     except ValueError:

@@ -1,165 +1,184 @@
-"""What a task has to say for itself, so that the rest of a run need not know which it is."""
+"""What a task is: its data, and the functions that differ from task to task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from lora_tune.linear import LinearAnswers
-from lora_tune.metrics import Measure
-from lora_tune.recipe import DataConfig
-from lora_tune.rows import Split
+from lora_tune.config.data import DataConfig
+from lora_tune.config.generation import GenerationConfig
+from lora_tune.config.recipe import Sections
+from lora_tune.config.validation import Problems
+from lora_tune.data.batching import IGNORE_INDEX
+from lora_tune.data.rows import Split
+from lora_tune.metrics.metric import Metric
+from lora_tune.metrics.text import TEXT_METRICS
 
 if TYPE_CHECKING:
     import torch
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label of a token that is not judged, in transformers
+# What a row's outputs stand for: one class, any of several labels, a number, a tag for each word,
+# a text, or a span of a text.
+OutputKind = Literal["class", "labels", "value", "tags", "text", "span"]
+TEMPLATES = ("prompt", "completion")  # keys of `data:` whose values hold names of columns
 
 
-class Answer(Protocol):
-    """One row's prediction, as people read it."""
+class Prediction(Protocol):
+    """The prediction for one row, as people read it."""
 
     @property
     def label(self) -> str:
-        """What it says, as a row's label is written."""
+        """The prediction, written as a row's label is."""
 
-    def tell(self) -> str:
-        """Say it in a few words."""
+    def describe(self) -> str:
+        """Format the prediction in a few words."""
 
     def cells(self) -> dict[str, Any]:
         """Give its columns in a file of predictions."""
 
 
+class Generation(Protocol):
+    """The optional part of a task whose model generates text."""
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether an encoder reads the prompt, and a decoder writes the completion."""
+
+    def tokenize_prompts(
+        self, inputs: Sequence[Any], tokenizer: "PreTrainedTokenizerBase", max_length: int
+    ) -> list[list[int]]:
+        """Tokenize prompts alone, each truncated to max_length tokens."""
+
+    def align_labels(
+        self, logits: "torch.Tensor", labels: "torch.Tensor"
+    ) -> tuple["torch.Tensor", "torch.Tensor"]:
+        """Align logits (rows, tokens, vocabulary) with the labels (rows, tokens) they predict."""
+
+
 @dataclass(frozen=True)
-class Rival:
-    """Answers to rows that took no model."""
+class Task:
+    """One task. Subclasses set the fields and implement the functions below.
 
-    answers: list[np.ndarray]  # (answers, numbers) of each row
-    size: int  # numbers that were fitted
-    note: str
-    texts: list[str] | None = None  # that were written; no answers then
+    Shapes: a row's *outputs* are an array (outputs, numbers): one output for a row with one label,
+    one for each word or token otherwise.
+    """
 
-
-class Task(Protocol):
-    """What sets one task apart from others."""
-
-    @property
-    def name(self) -> str:
-        """Its name in a recipe."""
-
-    @property
-    def auto_class(self) -> str:
-        """Its class of models in transformers."""
-
-    @property
-    def peft_task_type(self) -> str:
-        """Its name in PEFT."""
-
-    @property
-    def collator(self) -> str:
-        """The class in transformers that pads its batches."""
-
-    @property
-    def measure(self) -> Measure:
-        """What a comparison decides by."""
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """All that is measured, beside the loss."""
-
-    @property
-    def falling(self) -> tuple[str, ...]:
-        """Those of the metrics that are the better the lower they are."""
-
-    @property
-    def problem_type(self) -> str | None:
-        """What transformers calls it, where it does, in a model's configuration."""
-
-    @property
-    def has_head(self) -> bool:
-        """Whether the model gets a head of its own, which is trained whole."""
+    name: str  # in a recipe
+    auto_class: str  # the class of models in transformers
+    peft_task_type: str
+    collator: str  # the class in transformers that pads its batches
+    output_kind: OutputKind
+    primary_metric: Metric  # decides a comparison
+    metric_names: tuple[str, ...]  # all that is computed, besides the loss
+    problem_type: str | None = None  # in a transformers configuration
+    has_head: bool = True  # whether the model gets a head of its own, which is trained in full
+    data_keys: tuple[str, ...] = ()  # of a recipe's `data:`, those that not every task has
+    required_keys: tuple[str, ...] = ()  # of these, those that must be set
+    generation: Generation | None = None
 
     @property
     def has_classes(self) -> bool:
-        """Whether each row bears one class of several."""
+        """Whether each row has one class of several."""
+        return self.output_kind == "class"
 
-    @property
-    def linear(self) -> LinearAnswers | None:
-        """How linear models answer; None where a row has several answers."""
+    # Reading rows
 
-    @property
-    def pipeline(self) -> str:
-        """Its name among the pipelines of transformers, and of the Hub's tasks."""
+    def check_recipe(self, recipe: Sections) -> Problems:
+        """Yield the keys of a recipe for this task that are missing or do not fit together."""
+        for key in self.required_keys:
+            if getattr(recipe.data, key) is None:
+                hint = ", such as '{column}'" if key in TEMPLATES else "; name a column"
+                yield f"data.{key}", f"is needed by task: {self.name}{hint}"
 
-    @property
-    def pipeline_options(self) -> str | None:
-        """What such a pipeline is to be given, as Python; None where transformers has none."""
+    def columns(self, config: DataConfig, *, labeled: bool = True) -> list[tuple[str, str]]:
+        """List the columns that a row must have, each with the recipe key below `data` for it.
 
-    @property
-    def purpose(self) -> str:
-        """What an adapter of it is for, as an infinitive; may hold {labels}."""
+        Args:
+            labeled: False for the columns that an input is made of when its label is not known.
+        """
+        raise NotImplementedError
 
-    @property
-    def limits(self) -> str:
-        """A sentence on what it always answers."""
+    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str] | None:
+        """List the label names in the order of their ids; empty where the task has none.
 
-    def columns(self, config: DataConfig) -> list[tuple[str, str]]:
-        """Name the columns it reads, each with the recipe key below `data` that asks for it."""
+        Args:
+            rows: training rows; None for the labels that are known without rows.
 
-    def known_labels(self, config: DataConfig) -> list[str] | None:
-        """Name the labels, so far as they are known without rows; None where they are not."""
+        Returns:
+            The names; None where they are not known without rows.
 
-    def find_labels(self, rows: "Dataset", config: DataConfig) -> list[str]:
-        """Name the labels in the order of their numbers, from the training rows; may be empty."""
+        Raises:
+            DataError: the label column of the rows does not hold labels of this task.
+        """
+        raise NotImplementedError
 
-    def read_rows(
+    def read(
         self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
     ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
-        """Read raw rows: their texts, inputs, labels (rows, ...), and labels as people read them.
+        """Read raw rows.
 
         Args:
             where: the split, for errors.
 
+        Returns:
+            Texts as people read them, inputs as `tokenize` takes them, labels (rows, ...), and
+            labels as people read them.
+
         Raises:
             DataError: a row is not as it should be.
         """
+        raise NotImplementedError
 
-    def encode(
+    def preprocess_row(
+        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+    ) -> Any:
+        """Turn an unlabeled row into an input of `tokenize`.
+
+        Args:
+            row: has the columns of `columns(config, labeled=False)`.
+
+        Raises:
+            DataError: what is wrong with the row; the caller knows where it is.
+        """
+        raise NotImplementedError
+
+    def label_counts(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
+        """Count a split's rows, or what they hold, by label; empty where rows have no labels."""
+        return {}
+
+    # Model inputs and outputs
+
+    def tokenize(
         self,
         inputs: Sequence[Any],
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
+        *,
+        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Tokenise inputs: the model's columns, and token counts before truncation, (rows,).
+        """Tokenize inputs: truncated, not padded.
 
         Args:
             labels: (rows, ...); None where they are not known.
+            max_length: tokens of a row, special tokens included.
+            training: whether these are training rows, which may become other rows, such as blocks.
+
+        Returns:
+            The model's columns, a list for each row; and token counts before truncation, (rows,).
         """
+        raise NotImplementedError
 
-    def asked_columns(self, config: DataConfig) -> list[str]:
-        """Name the columns that a user's row must have: those an input is made of."""
+    def logits(self, model_output: Any) -> "torch.Tensor":
+        """Take the logits from a model's output object."""
+        return model_output.logits
 
-    def take_row(
-        self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
-    ) -> Any:
-        """Turn a user's row, which has the columns asked for, into an input.
-
-        Raises:
-            DataError: what is wrong with it; not where it stands.
-        """
-
-    def encode_training(
-        self,
-        inputs: Sequence[Any],
-        labels: np.ndarray,
-        tokenizer: "PreTrainedTokenizerBase",
-        max_length: int,
-    ) -> tuple[dict[str, list[Any]], np.ndarray]:
-        """Tokenise training rows, perhaps into other rows; see `encode`."""
+    def is_counted(self, labels: "torch.Tensor") -> "torch.Tensor":
+        """Whether each label is an item of the loss, which is a mean over items."""
+        return labels != IGNORE_INDEX
 
     def loss(
         self,
@@ -173,69 +192,54 @@ class Task(Protocol):
         """Compute one micro-batch's share of an optimizer step's mean loss.
 
         Args:
-            items: judged labels of the whole step, over all its micro-batches.
-            smoothing: of labels, from 0 to 1.
-            weights: (classes,), of the loss of each class's rows, where rows have classes.
+            items: labels of the whole step that count (`is_counted`), over all its micro-batches.
+            smoothing: label smoothing, from 0 to 1.
+            weights: (classes,), the loss weight of each class, where rows have classes.
         """
+        raise NotImplementedError
 
-    def read(self, logits: "torch.Tensor", labels: "torch.Tensor | None") -> list[np.ndarray]:
-        """Take from a batch's fp32 logits what there is to keep, (answers, numbers) for each row.
+    def extract_outputs(
+        self, logits: "torch.Tensor", labels: "torch.Tensor | None"
+    ) -> list[np.ndarray]:
+        """Extract each row's outputs, (outputs, numbers), from a batch's fp32 logits.
 
         Args:
             labels: of the batch; None where there are none.
         """
+        raise NotImplementedError
 
-    def decide(self, answers: np.ndarray) -> np.ndarray:
-        """Turn a row's (answers, numbers) into its decisions, (answers,)."""
+    # Metrics and predictions
 
-    def count(self, answers: Sequence[np.ndarray], split: Split) -> np.ndarray:
-        """Count what each row adds to the measure, (rows, counts)."""
+    def metric_counts(self, outputs: Sequence[np.ndarray], split: Split) -> np.ndarray:
+        """Count what each row adds to the primary metric, (rows, counts)."""
+        raise NotImplementedError
 
-    def score(self, answers: Sequence[np.ndarray], split: Split) -> dict[str, float]:
+    def compute_metrics(self, outputs: Sequence[np.ndarray], split: Split) -> dict[str, float]:
         """Compute all metrics and the loss."""
+        raise NotImplementedError
 
-    def break_down(self, answers: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
-        """Score parts of the answers, a row of a table for each; may be empty."""
+    def metrics_by_group(self, outputs: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
+        """Compute metrics by label or type, one table row each; empty where there are none."""
+        return []
 
-    def cell_names(self, labels: Sequence[str]) -> list[str]:
-        """Name the columns of its answers in a file of predictions."""
+    def decide(self, outputs: np.ndarray) -> np.ndarray:
+        """Turn a row's (outputs, numbers) into discrete decisions, (outputs,), to count changes."""
+        raise NotImplementedError
 
-    def tell(self, answers: np.ndarray, given: Any, labels: Sequence[str]) -> Answer:
-        """Turn a row's (answers, numbers) into words.
+    def format(self, outputs: np.ndarray, given: Any, labels: Sequence[str]) -> Prediction:
+        """Format a row's (outputs, numbers) as a prediction.
 
         Args:
             given: the row's input.
             labels: the names of the labels.
         """
+        raise NotImplementedError
 
-    def answer_without_model(self, train: Split, test: Split) -> Mapping[str, Rival]:
-        """Answer test rows by what training rows tell without a model, where no linear model can.
-
-        Returns:
-            By the name of the rung.
-        """
-
-    def tally(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
-        """Count a split's rows, or what they hold, by label."""
+    def prediction_columns(self, labels: Sequence[str]) -> list[str]:
+        """Name the columns of `Prediction.cells`."""
+        raise NotImplementedError
 
 
-def token_loss(
-    logits: "torch.Tensor", labels: "torch.Tensor", *, items: Any, smoothing: float
-) -> "torch.Tensor":
-    """Cross-entropy of logits (rows, tokens, choices) and labels (rows, tokens), a share of items.
-
-    Args:
-        labels: IGNORED where a token is not judged.
-        items: judged labels of the whole step, over all its micro-batches.
-        smoothing: of labels, from 0 to 1.
-    """
-    from torch.nn.functional import cross_entropy
-
-    total = cross_entropy(
-        logits.float().flatten(0, 1),
-        labels.flatten(),
-        reduction="sum",
-        ignore_index=IGNORED,
-        label_smoothing=smoothing,
-    )
-    return total / items
+def primary_metric_of(task: Task, config: GenerationConfig) -> Metric:
+    """The metric that decides a comparison: of generated texts where the recipe names one."""
+    return TEXT_METRICS[config.metric] if config.metric else task.primary_metric

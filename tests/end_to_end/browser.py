@@ -1,4 +1,4 @@
-"""A real browser, driven headless; tests that need one skip where it is not installed."""
+"""A real browser without a window; tests that need one are skipped where none is installed."""
 
 import importlib.util
 import shutil
@@ -11,8 +11,8 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 @dataclass
-class Said:
-    """What a page asked for, and what it complained of."""
+class PageLog:
+    """The requests of a page, and its messages and errors."""
 
     requests: list[str] = field(default_factory=list)
     messages: list[str] = field(default_factory=list)
@@ -34,10 +34,10 @@ def start_browser():
 @contextmanager
 def open_page(browser, path, *, width=1280, scheme="light"):
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said = Said()
-    page.on("request", lambda request: said.requests.append(request.url))
-    page.on("console", lambda message: said.messages.append(message.text))
-    page.on("pageerror", lambda error: said.messages.append(str(error)))
+    log = PageLog()
+    page.on("request", lambda request: log.requests.append(request.url))
+    page.on("console", lambda message: log.messages.append(message.text))
+    page.on("pageerror", lambda error: log.messages.append(str(error)))
     page.goto(path.as_uri())
-    yield page, said
+    yield page, log
     page.close()

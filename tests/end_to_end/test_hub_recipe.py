@@ -1,4 +1,4 @@
-"""A recipe that names a Hub model and a Hub dataset runs unchanged, against a Hub on loopback."""
+"""A recipe with a model and a dataset on the Hub, run unchanged with a Hub on loopback."""
 
 import io
 import itertools
@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lora_tune.recipe_file import load_recipe
+from lora_tune.config.recipe_file import load_recipe
 from tests.conftest import ROOT
 from tests.loopback_hub import LoopbackHub
 from tests.tiny import make_base, reviews
@@ -28,7 +28,7 @@ def parquet(texts, labels):
 
 
 def dataset():
-    """The embedded reviews; test is filled up with pairs of them."""
+    """The embedded reviews; the test split is filled up with pairs of them."""
     (train, train_labels), (test, test_labels) = reviews("train"), reviews("test")
     spare = list(zip(train[WANTED:] + test, train_labels[WANTED:] + test_labels, strict=True))
     for label in ("negative", "positive"):
@@ -62,7 +62,7 @@ def run(tmp_path_factory):
     assert done.returncode == 0, done.stdout + done.stderr
     folder = latest.resolve()
     yield folder, done.stdout, hub
-    # The base was none but in name: no one shall take the adapter for a real one.
+    # Deleted, since the base model is real in name only.
     shutil.rmtree(folder)
     latest.unlink()
     if before.exists():
@@ -77,12 +77,12 @@ def test_it_trains_from_the_hub(run):
     assert comparison["test_rows"] == WANTED
     assert "1000 test rows" in shown
     assert len((folder / "history.jsonl").read_text().splitlines()) == 10
-    asked = {path for _, path, _ in hub.requests}
+    requested = {path for _, path, _ in hub.requests}
     for name in ("distilbert-base-uncased", "stanfordnlp/imdb"):
-        assert any(name in path for path in asked)
+        assert any(name in path for path in requested)
 
 
-def test_what_it_came_from_is_recorded(run):
+def test_model_and_data_revisions_are_recorded(run):
     folder, _, hub = run
     environment = json.loads((folder / "environment.json").read_text())
     manifest = json.loads((folder / "adapter" / "manifest.json").read_text())
@@ -96,8 +96,8 @@ def test_what_it_came_from_is_recorded(run):
 
 
 def test_the_real_adapter_stays_under_three_megabytes():
-    """Counted on the real configuration: what is written for it, to the byte."""
-    from lora_tune.counting import count_recipe
+    """Its exact size, from the real configuration."""
+    from lora_tune.commands.params import count_recipe
 
     name = load_recipe(RECIPE).model.name
     place = ROOT / "benchmarks" / "base_configs" / name

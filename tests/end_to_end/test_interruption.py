@@ -1,4 +1,4 @@
-"""A run that is interrupted publishes nothing, says so, and keeps what is worth keeping."""
+"""An interrupted run publishes nothing, says so, and keeps its checkpoints."""
 
 import signal
 import subprocess
@@ -22,21 +22,21 @@ def test_an_interrupted_run(tmp_path, number):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # Tests run in the background are told to ignore SIGINT, and so are their children.
+        # Tests that run in the background ignore SIGINT, and so do their children.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     try:
         for line in process.stdout:
-            if line.startswith("epoch 2/"):  # so the first epoch's checkpoint is written
+            if line.startswith("epoch 2/"):  # so the checkpoint of the first epoch is written
                 break
         process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
     assert process.returncode == 130
-    first, second = said.splitlines()
+    first, second = errors.splitlines()
     assert first == "Interrupted: nothing was published"
     (checkpoints,) = tmp_path.glob(".out.*.incomplete/checkpoints")
     assert second == f"The last checkpoints are in {checkpoints}"
-    assert list(checkpoints.glob("checkpoint-*/adapter_model.safetensors"))
+    assert list(checkpoints.glob("lora-*/checkpoint-*/adapter_model.safetensors"))
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""`predict` on files of every kind: rows keep their order, their columns and their neighbours."""
+"""`predict` on files of every format: rows keep their order and columns; bad rows are reported."""
 
 import csv
 import io
@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from lora_tune.artifacts.saved_adapter import load_adapter
 from lora_tune.cli import main
-from lora_tune.predictor import load_adapter
 from tests.conftest import ROOT
 from tests.parts import LABELS, Parts
 from tests.tiny import make_base, reviews
@@ -33,7 +33,7 @@ def expected(adapter):
 
 
 def write(path, rows):
-    """Rows of text, id and label, in the form of the suffix."""
+    """Write rows of text, id and label in the format of the file extension."""
     import datasets
 
     if path.suffix == ".txt":
@@ -60,25 +60,25 @@ def read(path):
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("written", ["csv", "jsonl"])
-@pytest.mark.parametrize("given", ["txt", "csv", "tsv", "jsonl", "json", "parquet"])
-def test_every_form_in_and_out(adapter, expected, tmp_path, given, written):
+@pytest.mark.parametrize("output_format", ["csv", "jsonl"])
+@pytest.mark.parametrize("input_format", ["txt", "csv", "tsv", "jsonl", "json", "parquet"])
+def test_every_input_and_output_format(adapter, expected, tmp_path, input_format, output_format):
     rows = [{"text": text, "id": i, "label": "gold"} for i, text in enumerate(TEXTS)]
-    source = write(tmp_path / f"given.{given}", rows)
-    output = tmp_path / f"out.{written}"
+    source = write(tmp_path / f"given.{input_format}", rows)
+    output = tmp_path / f"out.{output_format}"
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 0
-    answers = read(output)
-    for row, answer, right in zip(rows, answers, expected, strict=True):
+    found = read(output)
+    for row, answer, right in zip(rows, found, expected, strict=True):
         assert answer["text"].replace("\n", " ") == row["text"].replace("\n", " ")
         assert answer["label"] == right.label
         probabilities = [float(answer[f"p_{label}"]) for label in LABELS]
         assert probabilities == pytest.approx(list(right.probabilities.values()), abs=1e-6)
-        if given != "txt":  # the other columns are kept; one of a taken name under another
+        if input_format != "txt":  # other columns are kept; one is renamed, since its name is taken
             assert str(answer["id"]) == str(row["id"])
             assert answer["input.label"] == "gold"
 
 
-def test_bad_rows_are_named_and_lose_nothing_else(adapter, expected, tmp_path, capsys):
+def test_bad_rows_are_reported_and_others_predicted(adapter, expected, tmp_path, capsys):
     lines = [
         json.dumps({"text": TEXTS[0], "id": 0}),
         "not json",
@@ -90,47 +90,49 @@ def test_bad_rows_are_named_and_lose_nothing_else(adapter, expected, tmp_path, c
     source, output = tmp_path / "given.jsonl", tmp_path / "out.csv"
     source.write_text("\n".join(lines) + "\n")
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said == [
+    errors = capsys.readouterr().err.splitlines()
+    assert errors == [
         f"{source}: row 1 (rows count from 0): not JSON: Expecting value at column 1",
         f"{source}: row 2 (rows count from 0): found nothing, expected text",
         f"{source}: row 3 (rows count from 0): found list, expected an object with 'text'",
         f"{source}: row 4 (rows count from 0): found 7, expected text",
-        "4 of 6 rows were not answered; their columns are left empty",
+        "4 of 6 rows have no prediction; their columns are left empty",
     ]
     labels = [row["label"] for row in read(output)]
     assert labels == [expected[0].label, "", "", "", "", expected[1].label]
     assert [row["more"] for row in read(output)] == ["", "", "", "", "", "x"]
 
 
-def test_a_broken_line_of_a_csv_file(adapter, tmp_path, capsys):
+def test_bad_lines_of_a_csv_file(adapter, tmp_path, capsys):
     source, output = tmp_path / "given.csv", tmp_path / "out.jsonl"
     source.write_bytes(b"id,text\n1,Good\n2\n3,\n4,\xff\xfe bytes\n5,Dull\n")
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert said[0].endswith("row 1 (rows count from 0): line 3: found 1 cells, expected 2")
-    assert said[1].endswith("row 2 (rows count from 0): found nothing, expected text")
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[0].endswith("row 1 (rows count from 0): line 3: found 1 cells, expected 2")
+    assert errors[1].endswith("row 2 (rows count from 0): found nothing, expected text")
     rows = read(output)
     assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert said[2].endswith("holds a byte that is not UTF-8, or half of a cut emoji; expected text")
+    assert errors[2].endswith(
+        "contains a byte that is not UTF-8, or half of a surrogate pair; expected text"
+    )
     assert [row["label"] is None for row in rows] == [False, True, True, True, False]
 
 
-def test_an_open_quotation_mark_costs_its_own_line_alone(adapter, tmp_path, capsys):
+def test_an_unclosed_quotation_mark_affects_its_own_line_only(adapter, tmp_path, capsys):
     source, output = tmp_path / "given.csv", tmp_path / "out.csv"
     source.write_text('id,text\n1,"Good\n2,Fine film\n3,"Two\nlines"\n4,Dull\n5,"open\n')
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert [line.partition(": ")[2] for line in said[:2]] == [
-        "row 0 (rows count from 0): line 2: its quotation marks do not close",
-        "row 4 (rows count from 0): line 7: its quotation marks do not close",
+    errors = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in errors[:2]] == [
+        "row 0 (rows count from 0): line 2: a quotation mark is not closed",
+        "row 4 (rows count from 0): line 7: a quotation mark is not closed",
     ]
     rows = read(output)
     assert [row["text"] for row in rows[1:4]] == ["Fine film", "Two\nlines", "Dull"]
     assert [bool(row["label"]) for row in rows] == [False, True, True, True, False]
 
 
-def test_odd_rows_cost_no_other(adapter, expected, tmp_path, capsys):
+def test_unusual_rows_do_not_affect_others(adapter, expected, tmp_path, capsys):
     lines = [
         '{"text": "cut \\ud83d"}',
         f'{{"text": "Good, really", "n": {"9" * 5000}}}',
@@ -141,10 +143,10 @@ def test_odd_rows_cost_no_other(adapter, expected, tmp_path, capsys):
     source, output = tmp_path / "given.jsonl", tmp_path / "out.jsonl"
     source.write_text("\n".join(lines))
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert "row 0 (rows count from 0): holds a byte that is not UTF-8, or half" in said[0]
-    assert "row 1 (rows count from 0): not JSON that can be read" in said[1]
-    assert "row 2 (rows count from 0): not JSON that can be read" in said[2]
+    errors = capsys.readouterr().err.splitlines()
+    assert "row 0 (rows count from 0): contains a byte that is not UTF-8, or half" in errors[0]
+    assert "row 1 (rows count from 0): cannot be parsed as JSON" in errors[1]
+    assert "row 2 (rows count from 0): cannot be parsed as JSON" in errors[2]
     rows = read(output)
     assert len(rows) == 4
     assert rows[3]["label"] == expected[1].label
@@ -152,21 +154,21 @@ def test_odd_rows_cost_no_other(adapter, expected, tmp_path, capsys):
     assert [rows[3][name] for name in kept] == ["\ud83d", 1, 2]
 
 
-def test_bytes_that_are_not_utf8_cost_their_row_alone(adapter, tmp_path, capsys):
+def test_bytes_that_are_not_utf8_affect_their_row_only(adapter, tmp_path, capsys):
     source, output = tmp_path / "given.txt", tmp_path / "out.jsonl"
     source.write_bytes("Fine film\ncaf\xe9\n".encode("latin-1") + "Very fine café\n".encode())
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
-    said = capsys.readouterr().err.splitlines()
-    assert "row 1 (rows count from 0): holds a byte that is not UTF-8" in said[0]
+    errors = capsys.readouterr().err.splitlines()
+    assert "row 1 (rows count from 0): contains a byte that is not UTF-8" in errors[0]
     assert [bool(row["label"]) for row in read(output)] == [True, False, True]
 
 
-def test_an_output_is_whole_or_as_it_was(adapter, tmp_path, monkeypatch, capsys):
+def test_an_output_file_is_complete_or_unchanged(adapter, tmp_path, monkeypatch, capsys):
     source, output = tmp_path / "given.txt", tmp_path / "out.csv"
     source.write_text("Good\n")
     output.write_text("precious")
     with monkeypatch.context() as patch:
-        patch.setattr("lora_tune.predictor.answer_rows", lambda *_, **__: 1 / 0)
+        patch.setattr("lora_tune.evaluation.predictor.compute_outputs", lambda *_, **__: 1 / 0)
         words = ["predict", str(adapter), "--input", str(source), "--output", str(output)]
         assert main(words) == 1
     assert output.read_text() == "precious"
@@ -178,13 +180,13 @@ def test_an_output_is_whole_or_as_it_was(adapter, tmp_path, monkeypatch, capsys)
     assert capsys.readouterr().err.startswith("--output /proc/out.csv: cannot be written")
 
 
-def test_a_form_that_the_suffix_does_not_tell(adapter, tmp_path):
+def test_a_format_that_the_file_extension_does_not_tell(adapter, tmp_path):
     rows = [{"text": text} for text in TEXTS]
     source = write(tmp_path / "given.parquet", rows).rename(tmp_path / "given.pq")
     assert main(["predict", str(adapter), "--input", str(source), "--format", "parquet"]) == 0
 
 
-def test_a_reader_that_has_seen_enough(adapter):
+def test_a_reader_that_closes_the_pipe(adapter):
     command = f"{sys.executable} -m lora_tune predict {adapter} --input - --output - | head -c 1"
     given = "Good\n" * 3000
     done = subprocess.run(
@@ -196,8 +198,8 @@ def test_a_reader_that_has_seen_enough(adapter):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_more_rows_than_a_window_keep_their_order(adapter, tmp_path, monkeypatch):
-    monkeypatch.setattr("lora_tune.prediction.WINDOW_ROWS", 7)
+def test_rows_of_several_windows_keep_their_order(adapter, tmp_path, monkeypatch):
+    monkeypatch.setattr("lora_tune.commands.prediction_file.WINDOW_ROWS", 7)
     texts = [text for text in reviews("test")[0][:40] if "\n" not in text]
     source, output = tmp_path / "given.txt", tmp_path / "out.jsonl"
     source.write_text("\n".join(texts))
@@ -219,7 +221,7 @@ def test_standard_input_to_standard_output(adapter, expected):
     assert done.returncode == 2
     assert done.stderr.decode().splitlines() == [
         "-: row 1 (rows count from 0): found nothing, expected text",
-        "1 of 3 rows were not answered; their columns are left empty",
+        "1 of 3 rows have no prediction; their columns are left empty",
     ]
 
 
@@ -229,16 +231,16 @@ def test_standard_input_to_standard_output(adapter, expected):
         ("review,id\nx,1\n", "has no column 'text'; it has review, id; name it with --column"),
         ("txt,id\nx,1\n", "has no column 'text'; did you mean txt?; it has txt, id"),
         ("", "has no column 'text'; it has no columns"),
-        ("text\n", "holds no rows"),
+        ("text\n", "has no rows"),
     ],
 )
-def test_a_file_that_cannot_be_used(adapter, tmp_path, capsys, content, words):
+def test_a_file_without_the_column_or_rows(adapter, tmp_path, capsys, content, words):
     source = tmp_path / "given.csv"
     source.write_text(content)
     assert main(["predict", str(adapter), "--input", str(source)]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert words in said
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert words in errors
 
 
 def test_the_table_shows_bad_rows_too(adapter, expected, capsys):

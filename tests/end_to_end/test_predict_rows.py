@@ -4,12 +4,12 @@ import json
 
 import pytest
 
+from lora_tune.artifacts.saved_adapter import load_adapter
 from lora_tune.cli import main
+from lora_tune.data.prompts import render_prompt
 from lora_tune.errors import DataError
-from lora_tune.predictor import load_adapter
-from lora_tune.prompts import write_prompt
-from lora_tune.tasks import find_task
-from lora_tune.writing import Writer
+from lora_tune.evaluation.generation import TextGenerator
+from lora_tune.tasks import make_task
 from tests.chat_templates import BRACKETS
 from tests.parts import Parts
 from tests.tiny import make_base
@@ -29,13 +29,13 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def writer(tmp_path_factory):
-    """Makes adapters for a language model, of any recipe's data."""
-    root = tmp_path_factory.mktemp("writer")
+def language_model(tmp_path_factory):
+    """Makes adapters for a language model, with the `data:` section of any recipe."""
+    root = tmp_path_factory.mktemp("language_model")
     base = make_base(root / "base", "gpt2", auto_class="AutoModelForCausalLM")
 
     def make(name, data, chat_template=None):
-        parts = Parts(base, task=find_task("causal_lm"))
+        parts = Parts(base, task=make_task("causal_lm"))
         parts.attach()
         parts.tokenizer.chat_template = chat_template
         parts.save(root / name, recipe=json.dumps({"data": data}))
@@ -46,14 +46,14 @@ def writer(tmp_path_factory):
 
 @pytest.fixture
 def prompts(monkeypatch):
-    """What each prompt was that a model was given to write on."""
+    """The prompts that the model gets."""
     given = []
 
-    def write(writer, _, inputs, **__):
-        given.extend(write_prompt(one, writer.tokenizer) for one in inputs)
+    def generate(generator, _, inputs, **__):
+        given.extend(render_prompt(one, generator.tokenizer) for one in inputs)
         return [f"answer {number}" for number, _ in enumerate(inputs)]
 
-    monkeypatch.setattr(Writer, "write", write)
+    monkeypatch.setattr(TextGenerator, "generate", generate)
     return given
 
 
@@ -61,23 +61,25 @@ def predict(adapter, *words, code=0):
     assert main(["predict", str(adapter), *map(str, words)]) == code
 
 
-def test_a_pair_is_answered_as_a_pair(pairs, tmp_path, capsys):
+def test_pairs_of_texts(pairs, tmp_path, capsys):
     adapter = load_adapter(pairs)
-    assert adapter.intake.columns == ["premise", "claim"]
+    assert adapter.preprocessor.columns == ["premise", "claim"]
     rows = [{"claim": claim, "premise": premise} for premise, claim in PAIRS]
     right = adapter.predict(rows)
-    logits = adapter.answer([{"text": premise, "text_pair": claim} for premise, claim in PAIRS])
-    assert [adapter.task.tell(row, None, adapter.labels) for row in logits] == right
+    logits = adapter.compute_outputs(
+        [{"text": premise, "text_pair": claim} for premise, claim in PAIRS]
+    )
+    assert [adapter.task.format(row, None, adapter.labels) for row in logits] == right
     assert len({str(answer.probabilities) for answer in right}) == 3
 
     source, output = tmp_path / "given.jsonl", tmp_path / "out.jsonl"
     lines = [json.dumps(row | {"id": i}) for i, row in enumerate(rows)]
     source.write_text("\n".join([*lines, '{"premise": "Alone."}', '{"claim": 7, "premise": "x"}']))
     predict(pairs, "--input", source, "--output", output, code=2)
-    said = capsys.readouterr().err.splitlines()[-3:]
+    errors = capsys.readouterr().err.splitlines()[-3:]
     place = "(rows count from 0): column 'claim'"
-    assert said[0].endswith(f"row 3 {place}: found nothing, expected text")
-    assert said[1].endswith(f"row 4 {place}: found 7, expected text")
+    assert errors[0].endswith(f"row 3 {place}: found nothing, expected text")
+    assert errors[1].endswith(f"row 4 {place}: found 7, expected text")
     answers = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["label"] for row in answers] == [*(answer.label for answer in right), None, None]
     assert answers[1]["claim"] == "It shines."
@@ -98,37 +100,43 @@ def test_a_row_on_the_command_line(pairs, capsys):
     [
         (
             ["--text", "A"],
-            "--text: found one text, expected the columns premise, claim; give ",
+            "--text: found one text, expected the columns premise, claim; use --row ",
         ),
         (["--row", "premise=A"], "--row: found the columns premise, expected premise, claim"),
         (
             ["--row", "premise=A", "calim=B"],
             "--row: found the columns premise, calim, expected premise, claim",
         ),
-        (["--input", "FILE", "--column", "x"], "--column: is for one column, but the adapter asks"),
+        (
+            ["--input", "FILE", "--column", "x"],
+            "--column: names a single column, but the adapter needs",
+        ),
         (
             ["--input", "FILE"],
             "FILE: has no column 'claim'; did you mean calim?; it has pre",
         ),
-        (["--input", "LINES"], "LINES: lines of text have no columns, expected premise, claim; gi"),
+        (
+            ["--input", "LINES"],
+            "LINES: lines of text have no columns, expected premise, claim; use",
+        ),
     ],
 )
-def test_what_is_not_asked_for_is_told_before_the_weights(
+def test_wrong_columns_are_reported_before_weights_are_loaded(
     pairs, tmp_path, monkeypatch, capsys, words, line
 ):
-    monkeypatch.setattr("lora_tune.predictor.load_predictor", None)
+    monkeypatch.setattr("lora_tune.commands.predict.load_predictor", None)
     places = {"FILE": tmp_path / "given.csv", "LINES": tmp_path / "given.txt"}
     places["FILE"].write_text("premise,calim\nA,B\n")
     places["LINES"].write_text("A\n")
     predict(pairs, *[places.get(word, word) for word in words], code=2)
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
     for name, place in places.items():
         line = line.replace(name, str(place))
-    assert said.startswith(line)
+    assert errors.startswith(line)
 
 
-def test_in_python_a_wrong_row_is_named(pairs):
+def test_a_wrong_row_is_named_in_python(pairs):
     adapter = load_adapter(pairs)
     with pytest.raises(DataError, match=r"texts, row 1 .*: found one text, expected the columns"):
         adapter.predict([{"premise": "A", "claim": "B"}, "C"])
@@ -154,13 +162,13 @@ ALPACA = {"prompt": "Do: {task}\n{more}\nDone: ", "completion": "{out}"}
         (ALPACA, ["--row", "task=Go", "more="], ["Do: Go\n\nDone: "]),
     ],
 )
-def test_the_prompt_is_filled_as_in_training(writer, prompts, tmp_path, data, words, seen):
-    predict(writer(tmp_path.name, data), *words)
+def test_the_prompt_is_filled_as_in_training(language_model, prompts, tmp_path, data, words, seen):
+    predict(language_model(tmp_path.name, data), *words)
     assert prompts == seen
 
 
-def test_columns_of_a_file_fill_the_prompt(writer, prompts, tmp_path, capsys):
-    adapter = writer("alpaca", ALPACA)
+def test_columns_of_a_file_fill_the_prompt(language_model, prompts, tmp_path, capsys):
+    adapter = language_model("alpaca", ALPACA)
     source, output = tmp_path / "given.csv", tmp_path / "out.csv"
     source.write_text("out,more,task,id\nx,,Go,1\ny,2,,2\nz,,,3\nw,1 + 1,Add,4\n")
     predict(adapter, "--input", source, "--output", output, code=2)
@@ -169,16 +177,16 @@ def test_columns_of_a_file_fill_the_prompt(writer, prompts, tmp_path, capsys):
     assert output.read_text().splitlines()[-1] == "w,1 + 1,Add,4,answer 2"
 
 
-def test_another_column_fills_the_prompt(writer, prompts, tmp_path):
-    adapter = writer("named", {"prompt": "Q: {q}\nA: ", "completion": "{a}"})
+def test_another_column_fills_the_prompt(language_model, prompts, tmp_path):
+    adapter = language_model("named", {"prompt": "Q: {q}\nA: ", "completion": "{a}"})
     source = tmp_path / "given.csv"
     source.write_text("question,id\nWhy?,1\n")
     predict(adapter, "--input", source, "--column", "question")
     assert prompts == ["Q: Why?\nA: "]
 
 
-def test_a_chat_takes_a_turn_or_a_conversation(writer, prompts, tmp_path, capsys):
-    adapter = writer("chat", {"messages": "talk"}, BRACKETS)
+def test_a_chat_takes_a_turn_or_a_conversation(language_model, prompts, tmp_path, capsys):
+    adapter = language_model("chat", {"messages": "talk"}, BRACKETS)
     begin = "<|endoftext|>"
     predict(adapter, "--text", "Hi")
     assert prompts.pop() == f"{begin}[INST] Hi [/INST]"
@@ -190,12 +198,12 @@ def test_a_chat_takes_a_turn_or_a_conversation(writer, prompts, tmp_path, capsys
     predict(adapter, "--input", source, code=2)
     first = f"{begin}[INST] Hi [/INST]"
     assert prompts == [first, f"{first} Yes{begin}[INST] And? [/INST]", first]
-    said = capsys.readouterr().err
-    assert "row 2 (rows count from 0): the chat template does not take it: Conversation" in said
+    errors = capsys.readouterr().err
+    assert "row 2 (rows count from 0): the chat template rejects it: Conversation" in errors
 
 
-def test_a_chat_is_written_on_without_another_first_token(writer, monkeypatch):
-    adapter = load_adapter(writer("begun", {"messages": "talk"}, BRACKETS))
+def test_a_chat_gets_no_second_start_token(language_model, monkeypatch):
+    adapter = load_adapter(language_model("started", {"messages": "talk"}, BRACKETS))
     given = []
 
     def generate(**words):
@@ -207,12 +215,16 @@ def test_a_chat_is_written_on_without_another_first_token(writer, monkeypatch):
     assert given == [["<|endoftext|>[INST] Hi [/INST]"]]
 
 
-def test_an_environment_variable_in_a_prompt_is_asked_for_again(
-    writer, prompts, monkeypatch, capsys
+def test_an_environment_variable_in_a_prompt_is_resolved_again(
+    language_model, prompts, monkeypatch, capsys
 ):
-    adapter = writer("begged", {"prompt": "${oc.env:ASKED_SO} {q}", "completion": "{a}"})
+    adapter = language_model(
+        "interpolated", {"prompt": "${oc.env:INSTRUCTION} {q}", "completion": "{a}"}
+    )
     predict(adapter, "--text", "x", code=2)
-    assert "data.prompt: KeyError raised while resolving" in capsys.readouterr().err
-    monkeypatch.setenv("ASKED_SO", "Say")
+    assert (
+        "data.prompt cannot be resolved: KeyError raised while resolving" in capsys.readouterr().err
+    )
+    monkeypatch.setenv("INSTRUCTION", "Say")
     predict(adapter, "--text", "x")
     assert prompts == ["Say x"]

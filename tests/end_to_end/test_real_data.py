@@ -1,4 +1,4 @@
-"""Real datasets and a real small GPT-2, where they are at hand."""
+"""Real datasets and a real small GPT-2, where they are available."""
 
 import json
 import math
@@ -25,14 +25,14 @@ def test_a_real_decoder_on_real_tweets(shared, tmp_path, capsys):
     assert "neutral" in capsys.readouterr().out
 
 
-def test_real_reviews_do_not_leak(shared):
-    from lora_tune.data import load_data
-    from lora_tune.recipe import DataConfig
-    from lora_tune.tasks import find_task
+def test_real_reviews_have_no_duplicates(shared):
+    from lora_tune.config.data import DataConfig
+    from lora_tune.data.splits import load_data
+    from lora_tune.tasks import make_task
     from tests.tiny import make_tokenizer
 
     config = DataConfig(source=str(shared / "data" / "imdb"), labels=["negative", "positive"])
-    data = load_data(config, find_task("sequence_classification"), make_tokenizer("bert"))
+    data = load_data(config, make_task("sequence_classification"), make_tokenizer("bert"))
     assert [len(split.rows.texts) for split in data.splits.values()] == [2700, 300, 2000]
-    assert data.copies == []
+    assert data.duplicates == []
     assert data.test.rows.labels.mean() == 0.5

@@ -1,4 +1,4 @@
-"""Every recipe through the command line, over its own architecture, shrunken, on embedded data."""
+"""Every recipe on the command line, with a tiny model of its architecture and few rows."""
 
 import json
 import subprocess
@@ -7,36 +7,40 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
+from lora_tune.artifacts.reload_check import ReloadCheck, record_outputs
+from lora_tune.artifacts.saved_adapter import load_adapter
 from lora_tune.cli import main
-from lora_tune.predictor import load_adapter
-from lora_tune.recipe_file import load_recipe, recipe_names
-from lora_tune.reload import ReloadCheck, record_answers
-from lora_tune.tasks import find_task
-from lora_tune.tasks.writing_task import WritingTask
+from lora_tune.config.recipe_file import load_recipe, recipe_names
+from lora_tune.tasks import make_task
 from tests.conftest import ROOT
 from tests.tiny import make_base, reviews
 
-ON_MINILM = {"quickstart", "minilm_imdb_lora"}  # run whole in test_quickstart.py
+ON_MINILM = {"quickstart", "minilm_imdb_lora"}  # see test_quickstart.py
 
 
 def base_name(recipe):
     return load_recipe(recipe).model.name
 
 
-# What a shrunken run changes of a recipe beside its base and its rows; all else is its own.
-CARVED = ["data.test.fraction=0.25", "data.validation.fraction=0.1"]
+# What a small run changes in a recipe, besides its base model and its source of rows.
+FRACTIONS = ["data.test.fraction=0.25", "data.validation.fraction=0.1"]
 SMALL = {
     "deberta_mnli_lora": [
         "data.train.samples=60",
         "data.test.samples=20",
         "data.validation.fraction=0.1",
     ],
-    "gpt2_alpaca_lora": ["data.train.samples=80", *CARVED],
-    "llama_8b_alpaca_qlora": ["data.train.samples=80", *CARVED],
-    "llama_alpaca_qlora": ["data.train.samples=80", *CARVED],
-    "qwen_instruct_qlora": ["data.train.samples=80", *CARVED],
+    "distilbert_squad_lora": [
+        "data.train.samples=60",
+        "data.test.samples=20",
+        "data.validation.fraction=0.1",
+    ],
+    "gpt2_alpaca_lora": ["data.train.samples=80", *FRACTIONS],
+    "llama_8b_alpaca_qlora": ["data.train.samples=80", *FRACTIONS],
+    "llama_alpaca_qlora": ["data.train.samples=80", *FRACTIONS],
+    "qwen_instruct_qlora": ["data.train.samples=80", *FRACTIONS],
 }
-# As wide as the rank that its recipe asks for.
+# Wide enough for the rank of the recipe.
 WIDE = {"llama_8b_alpaca_qlora": {"hidden_size": 64, "intermediate_size": 128}}
 
 
@@ -90,10 +94,20 @@ def tweets(split):
     return ({"text": t, "label": i % 3} for i, t in enumerate(reviews(split)[0][:60]))
 
 
-# Rows as each recipe's source has them, and its splits; elsewhere the embedded reviews do.
+def paragraphs(split):
+    """Rows of SQuAD."""
+    for number, text in enumerate(reviews("train" if split == "train" else "test")[0][:60]):
+        answer = text.split()[number % 5]
+        answers = {"text": [answer], "answer_start": [text.index(answer)]}
+        row = {"id": str(number), "title": "Film", "context": text, "answers": answers}
+        yield row | {"question": f"What is word {number % 5}?"}
+
+
+# Rows like those of each recipe's source, and its splits; the others use the embedded reviews.
 ROWS = {
     "bert_wnut17_ner_lora": (posts, ("train", "validation", "test")),
     "deberta_mnli_lora": (pairs, ("train", "validation_matched")),
+    "distilbert_squad_lora": (paragraphs, ("train", "validation")),
     "falcon_7b_sentiment_qlora": (tweets, ("train", "test")),
     "flan_t5_summarization_lora": (dialogues, ("train", "validation", "test")),
     "gpt2_alpaca_lora": (instructions, ("train",)),
@@ -119,11 +133,11 @@ def write_rows(recipe, folder):
 
 @pytest.fixture
 def quick_reload(monkeypatch):
-    """Load what was saved in this process: a fresh one takes seconds, and is tested elsewhere."""
+    """Let the reload check run in this process; a fresh one takes seconds."""
 
     def check_here(folder, trained):
-        loaded = record_answers(load_adapter(folder), trained.inputs)
-        for found, expected in zip(loaded.answers, trained.answers, strict=True):
+        loaded = record_outputs(load_adapter(folder), trained.inputs)
+        for found, expected in zip(loaded.outputs, trained.outputs, strict=True):
             assert found == pytest.approx(expected, abs=1e-4)
         assert loaded.tensors == trained.tensors
         return ReloadCheck(len(trained.inputs), 0.0)
@@ -146,7 +160,7 @@ def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, quick_reload, caps
     shown = capsys.readouterr().out
     assert "20 test rows" in shown
     config = load_recipe(recipe)
-    task = find_task(config.task)
+    task = make_task(config.task)
     assert main(["params", recipe, *words]) == 0
     comparison = json.loads((run / "comparison.json").read_text())
     counted = capsys.readouterr().out
@@ -154,18 +168,20 @@ def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, quick_reload, caps
     assert f"{comparison['total_parameters']:,}" in counted
     assert f"{comparison['adapter_bytes']:,}" in counted
     tensors = load_file(run / "adapter" / "adapter_model.safetensors")
-    idle = [name for name, tensor in tensors.items() if ".lora_B." in name and not tensor.any()]
-    assert not idle, "training reached every layer"
-    if isinstance(task, WritingTask):
+    untrained = [
+        name for name, tensor in tensors.items() if ".lora_B." in name and not tensor.any()
+    ]
+    assert not untrained, "training reached every layer"
+    if task.generation is not None:
         assert comparison["adapted"]["loss"] < comparison["base"]["loss"]
-    asked = task.asked_columns(config.data)
+    needed = [name for _, name in task.columns(config.data, labeled=False)]
     given = ["--text", "Lovely.", "Awful."]
-    if len(asked) > 1:
-        given = [w for text in given[1:] for w in ("--row", *(f"{name}={text}" for name in asked))]
+    if len(needed) > 1:
+        given = [w for text in given[1:] for w in ("--row", *(f"{name}={text}" for name in needed))]
     assert main(["predict", str(run / "adapter"), *given]) == 0
     table = capsys.readouterr().out.splitlines()
     labels = config.data.labels
-    names = [name.removeprefix("p_") for name in task.cell_names(labels)]
+    names = [name.removeprefix("p_") for name in task.prediction_columns(labels)]
     assert sorted(table[0].split()) == sorted([*names, "text"])
     if task.has_classes:
         assert len(table) == 4
@@ -173,11 +189,11 @@ def test_a_recipe_trains_saves_and_predicts(recipe, tmp_path, quick_reload, caps
 
 
 def test_the_recorded_recipe_runs_again_to_the_same_adapter(tmp_path):
-    """In processes of their own: nothing of the first run is left to help the second."""
+    """Each in its own process, so that nothing of the first run helps the second."""
     base = make_base(tmp_path / "base", "distilbert-base-uncased")
 
     def train(recipe, *words):
-        command = [sys.executable, "-m", "lora_tune", "train", recipe, *words]
+        command = [sys.executable, "-m", "tests.train_unchecked", "train", recipe, *words]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
     first, second = tmp_path / "first", tmp_path / "second"

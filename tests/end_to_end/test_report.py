@@ -1,4 +1,4 @@
-"""A run's page in a real browser: it loads alone, shows everything, and runs nothing."""
+"""The report of a run in a real browser: self-contained, complete, and without scripts."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ RECIPE = """
 model: {name: BASE}
 data: {source: ROWS, max_length: 64}
 training: {num_train_epochs: 3, per_device_train_batch_size: 8, learning_rate: 0.01}
-ladder: {full_fine_tuning: true, last_layers: 1, learning_rate: 1e-3}
+baselines: {full_fine_tuning: true, last_layers: 1, learning_rate: 1e-3}
 seeds: [3, 4]
 examples: ["<script>document.title='run'</script>A fine film."]
 """
@@ -50,20 +50,20 @@ def browser():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_opens_alone_and_fits(run, browser, tmp_path, width, scheme):
-    with open_page(browser, run / "report.html", width=width, scheme=scheme) as (page, said):
+def test_it_is_self_contained_and_fits(run, browser, tmp_path, width, scheme):
+    with open_page(browser, run / "report.html", width=width, scheme=scheme) as (page, log):
         page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-        assert said.requests == [(run / "report.html").as_uri()]
-        assert said.messages == []
+        assert log.requests == [(run / "report.html").as_uri()]
+        assert log.messages == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        pictures = page.locator("figure svg")
-        assert pictures.count() == 7
-        for picture in pictures.all():
-            box = picture.bounding_box()
+        plots = page.locator("figure svg")
+        assert plots.count() == 7
+        for plot in plots.all():
+            box = plot.bounding_box()
             assert box["width"] > 200
             assert box["height"] > 120
             assert box["x"] + box["width"] <= width
-            assert len(picture.get_attribute("aria-label")) > 30
+            assert len(plot.get_attribute("aria-label")) > 30
         page.screenshot(path=tmp_path / "page.png", full_page=True)
         assert (tmp_path / "page.png").stat().st_size > 20_000
 
@@ -79,21 +79,21 @@ def test_text_from_data_and_recipe_stays_text(run, browser):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_its_contrast_is_enough(run, browser, scheme):
-    """WCAG 2.2 asks for 4.5 of text and 3 of graphics."""
+def test_its_contrast_is_sufficient(run, browser, scheme):
+    """WCAG 2.2 requires 4.5 for text and 3 for graphics."""
     with open_page(browser, run / "report.html", scheme=scheme) as (page, _):
-        colours = page.evaluate(
+        colors = page.evaluate(
             """['paper', 'ink', 'faint', 'accent', 'second', 'third', 'shade'].map(name =>
             [name, getComputedStyle(document.documentElement).getPropertyValue('--' + name)])"""
         )
-        luminances = {name: luminance(colour.strip()) for name, colour in colours}
+        luminances = {name: luminance(color.strip()) for name, color in colors}
         for name, least in (("ink", 7), ("faint", 4.5), ("accent", 3), ("second", 3), ("third", 3)):
             for under in ("paper", "shade"):
                 assert contrast(luminances[name], luminances[under]) >= least, (name, under)
 
 
-def luminance(colour):
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+def luminance(color):
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
     return sum(w * p for w, p in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -102,7 +102,7 @@ def contrast(one, other):
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
-def test_the_keyboard_reaches_what_folds_and_scrolls(run, browser):
+def test_the_keyboard_reaches_everything_that_folds_or_scrolls(run, browser):
     with open_page(browser, run / "report.html", width=390) as (page, _):
         wanted = page.locator("summary, .scroll").count()
         reached = set()
@@ -115,19 +115,19 @@ def test_the_keyboard_reaches_what_folds_and_scrolls(run, browser):
         assert set(tabs) <= reached
 
 
-def test_every_rung_and_seed_is_there(run):
+def test_every_baseline_and_seed_is_recorded(run):
     comparison = json.loads((run / "comparison.json").read_text())
-    names = ["majority", "words", "base", "head", "last_layers", "full", "lora"]
-    assert [rung["rung"] for rung in comparison["rungs"]] == names
-    assert [pair["rung"] for pair in comparison["pairs"]] == names[:-1]
+    names = ["majority", "tfidf", "base", "linear_probe", "last_layers", "full", "lora"]
+    assert [result["name"] for result in comparison["results"]] == names
+    assert [against["name"] for against in comparison["comparisons"]] == names[:-1]
     assert [score["seed"] for score in comparison["seeds"]] == [3, 4]
-    by_name = {rung["rung"]: rung for rung in comparison["rungs"]}
+    by_name = {result["name"]: result for result in comparison["results"]}
     assert by_name["full"]["trained_parameters"] > by_name["last_layers"]["trained_parameters"]
     assert by_name["lora"]["metrics"] == comparison["adapted"]
     assert not (run / "checkpoints").exists()
 
 
-def test_it_can_be_made_again_from_the_directory_alone(run, tmp_path, capsys):
+def test_it_can_be_written_again_from_the_run_directory(run, tmp_path, capsys):
     moved = shutil.copytree(run, tmp_path / "run")
     before = (moved / "report.html").read_text()
     (moved / "report.html").unlink()
@@ -137,4 +137,4 @@ def test_it_can_be_made_again_from_the_directory_alone(run, tmp_path, capsys):
     assert main(["report", str(moved)]) == 2
     (moved / "comparison.json").unlink()
     assert main(["report", str(moved)]) == 2
-    assert "has no comparison.json, so it is no run directory" in capsys.readouterr().err
+    assert "has no comparison.json, so it is not a run directory" in capsys.readouterr().err

@@ -1,11 +1,13 @@
-"""A secret in the environment, in an interpolation or in a URL is shown and kept nowhere."""
+"""A secret in the environment, in an interpolation or in a URL is not shown or written."""
 
+import os
 import subprocess
 import sys
 
 import pytest
 
-from lora_tune.redaction import redact
+from lora_tune.config.redaction import redact
+from tests.command_server import CommandServer
 from tests.conftest import ROOT
 from tests.tiny import EMBEDDED, make_base
 
@@ -14,9 +16,11 @@ SECRETS = {
     "MY_API_KEY": 'quoted"and\\slashed-key',
     "REVIEW_SECRET": "a-secret-example-" + "long" * 20,
     "MOUNTED_SECRET": "first-line-of-it\nsecond-line-of-it\n",
-    "DATA_PLACE": str(EMBEDDED / "movie_reviews"),  # no secret by its name, but read by a recipe
+    "DATA_PLACE": str(EMBEDDED / "movie_reviews"),  # not secret by its name, but a recipe reads it
 }
+TRAIN = [sys.executable, "-m", "lora_tune", "train"]
 IN_URL = "p4ssw0rd-in-url"
+ENVIRONMENT = {"HF_ENDPOINT": f"http://user:{IN_URL}@127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
 RECIPE = """
 model: {name: BASE}
 data:
@@ -33,30 +37,29 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("secrets")
     base = make_base(folder / "base", "distilbert-base-uncased")
     (folder / "mine.yaml").write_text(RECIPE.replace("BASE", str(base)))
-    done = lora_tune(folder, "train", folder / "mine.yaml", "--output", folder / "run")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "lora_tune",
+            "train",
+            folder / "mine.yaml",
+            "--output",
+            folder / "run",
+        ],
+        cwd=ROOT,
+        env=os.environ | SECRETS | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     return folder, done
 
 
-def lora_tune(folder, *words):
-    import os
-
-    environment = {"HF_ENDPOINT": f"http://user:{IN_URL}@127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
-    return subprocess.run(
-        [sys.executable, "-m", "lora_tune", *map(str, words)],
-        cwd=ROOT,
-        env=os.environ | SECRETS | environment,
-        capture_output=True,
-        text=True,
-    )
-
-
-FORMS = [
-    "first-line-of-it",
-    "second-line-of-it",
-    'quoted\\"and\\\\slashed-key',
-    "a-secret-example-",
-]
+@pytest.fixture(scope="module")
+def server():
+    with CommandServer(os.environ | SECRETS | ENVIRONMENT) as server:
+        yield server
 
 
 def leaks(text):
@@ -71,7 +74,7 @@ def leaks(text):
     return [value for value in values if value in text]
 
 
-def test_nothing_that_a_run_writes_or_says_holds_a_secret(run):
+def test_a_run_writes_and_prints_no_secret(run):
     folder, done = run
     assert leaks(done.stdout + done.stderr) == []
     files = [path for path in (folder / "run").rglob("*") if path.is_file()]
@@ -101,16 +104,16 @@ def test_nothing_that_a_run_writes_or_says_holds_a_secret(run):
         ["push", "ADAPTER", "me/mine"],
     ],
 )
-def test_no_error_shows_one(run, words):
+def test_no_error_shows_a_secret(run, server, words):
     folder, _ = run
     words = [str(folder / "run" / "adapter") if word == "ADAPTER" else word for word in words]
-    done = lora_tune(folder, *words)
+    done = server.run(*words)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1, done.stderr
     assert leaks(done.stdout + done.stderr) == []
 
 
-def test_ordinary_words_are_left_alone(monkeypatch):
+def test_ordinary_words_are_not_redacted(monkeypatch):
     monkeypatch.setenv("SHORT_TOKEN", "film")
     assert redact("a film, see https://example.org/?page=2") == (
         "a film, see https://example.org/?page=2"

@@ -1,12 +1,13 @@
-"""Tiny models, and a quick way to run a recipe over them."""
+"""Tiny base models, and a quick way to run a recipe with them."""
 
+import gc
 import json
 
 import pytest
 import yaml
 
-from lora_tune.recipe_file import load_recipe
-from lora_tune.reload import ReloadCheck
+from lora_tune.artifacts.reload_check import ReloadCheck
+from lora_tune.config.recipe_file import load_recipe
 from lora_tune.run import run_recipe as run
 from tests.tiny import make_base, reviews
 
@@ -20,10 +21,14 @@ NEWER_BASES = [
     "answerdotai/ModernBERT-base",
 ]
 
+# A run collects garbage several times: without the objects of the imported libraries, that takes
+# milliseconds instead of most of a second.
+gc.freeze()
+
 
 @pytest.fixture(scope="session")
 def bases(tmp_path_factory):
-    """A shrunken base of every recipe's architecture."""
+    """A tiny base model of the architecture of every recipe."""
     root = tmp_path_factory.mktemp("bases")
     return {name: make_base(root / name, name) for name in BASES + NEWER_BASES}
 
@@ -42,11 +47,36 @@ def rows(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def small_recipe(bases, rows, tmp_path_factory):
+    """The file of a small recipe with a tiny base model."""
+    recipe = {
+        "model": {"name": str(bases["distilbert-base-uncased"])},
+        "data": {"source": str(rows), "max_length": 64, "validation": {"fraction": 0.25}},
+        "training": {"num_train_epochs": 1, "per_device_train_batch_size": 8},
+    }
+    path = tmp_path_factory.mktemp("recipe") / "small.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+@pytest.fixture
+def skip_reload_check(monkeypatch):
+    """Skip the reload check, whose process takes seconds; test_reload_check.py tests it."""
+    monkeypatch.setattr("lora_tune.run.check_reload", lambda *_: ReloadCheck(0, 0.0))
+
+
+@pytest.fixture(scope="session")
 def run_tiny(bases, rows, tmp_path_factory):
-    """Run a small recipe over a tiny base; returns the run directory."""
+    """Run a small recipe with a tiny base model; returns the run directory."""
 
     def run_recipe(
-        base="distilbert-base-uncased", overrides=(), show=lambda _: None, reload=False, **sections
+        base="distilbert-base-uncased",
+        overrides=(),
+        show=lambda _: None,
+        reload=False,
+        report=False,
+        metrics=(),
+        **sections,
     ):
         folder = tmp_path_factory.mktemp("run")
         recipe = {
@@ -65,8 +95,16 @@ def run_tiny(bases, rows, tmp_path_factory):
         (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
         loaded = load_recipe(str(folder / "tiny.yaml"), overrides)
         with pytest.MonkeyPatch.context() as patch:
-            if not reload:  # a fresh process takes seconds; what it is for is tested in test_reload
+            if not reload:  # a fresh process takes seconds; test_reload_check.py tests it
                 patch.setattr("lora_tune.run.check_reload", lambda *_: ReloadCheck(0, 0.0))
-            return run(loaded, output=folder / "out", show=show)
+            if not report:  # a second; test_page.py and test_tasks.py test it
+                patch.setattr("lora_tune.run.write_report", lambda _: None)
+            return run(loaded, output=folder / "out", show=show, metrics=metrics)
 
     return run_recipe
+
+
+@pytest.fixture(scope="session")
+def plain_run(run_tiny):
+    """The directory of a run with the defaults of `run_tiny` and a report; read only."""
+    return run_tiny(report=True)

@@ -1,15 +1,23 @@
-"""The README shows the results as they are, and no block of it is empty."""
+"""README and docs show the results of the benchmarks as they are, and no block is empty."""
 
-import importlib.util
+import pytest
 
+from benchmarks.readme import MARK, PAGES, fill
 from tests.conftest import ROOT
 
 
-def test_results_in_the_readme_are_current():
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "benchmarks" / "readme.py")
-    readme = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(readme)
-    text = (ROOT / "README.md").read_text()
-    assert readme.fill(text) == text
-    assert text.count("<!-- results:") == 7
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_results_are_current(page):
+    text = page.read_text()
+    assert fill(text) == text, "run `make readme`"
     assert "-->\n```\n```" not in text
+    assert len(MARK.findall(text)) == text.count("<!-- results:"), "a mark without its end"
+
+
+def test_the_readme_shows_the_quickstart():
+    assert "<!-- results: quickstart.txt" in (ROOT / "README.md").read_text()
+
+
+def test_an_outdated_result_is_found():
+    text = "<!-- results: quickstart.txt -->\n```\nold\n```\n<!-- end -->\n"
+    assert fill(text) != text

@@ -1,0 +1,1 @@
+"""lora_tune compared with other tools, each in its own environment."""

@@ -1,0 +1,1 @@
+"""One script per contestant, run with the Python of its own environment."""

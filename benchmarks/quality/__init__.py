@@ -1,0 +1,1 @@
+"""What adapters score, and whether what lora_tune says about them holds."""

@@ -1,0 +1,59 @@
+"""A trained adapter written to its directory: weights, tokenizer, labels, model card, manifest."""
+
+from pathlib import Path
+
+from lora_tune.artifacts.manifest import CARD_FILE, TrainingRecord, write_manifest
+from lora_tune.artifacts.model_card import write_model_card
+from lora_tune.config.redaction import redact
+from lora_tune.evaluation.baselines import Baselines
+from lora_tune.evaluation.comparison import Comparison, Cost
+from lora_tune.lora.adapter import adapter_tensors, write_peft_directory
+from lora_tune.run_context import RunContext
+from lora_tune.system.environment import peak_memory_bytes
+from lora_tune.training.training import TrainedLora
+
+
+def save_adapter(
+    folder: Path,
+    context: RunContext,
+    lora: TrainedLora,
+    comparison: Comparison,
+    baselines: Baselines,
+) -> Cost:
+    """Write a trained adapter to a new directory.
+
+    Returns:
+        What it took to train, and the bytes of its weights file.
+    """
+    recipe, data = context.recipe, context.data
+    adapter_bytes = write_peft_directory(
+        lora.model,
+        folder,
+        checkpoint=context.checkpoint,
+        tokenizer=context.tokenizer,
+        labels=data.labels,
+        task=context.task,
+    )
+    cost = Cost(
+        trainable_parameters=lora.adapter.trainable_parameters,
+        total_parameters=lora.adapter.total_parameters,
+        adapter_bytes=adapter_bytes,
+        train_seconds=lora.history.train_seconds,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    card = write_model_card(context, comparison, cost=cost, unquantized=baselines.unquantized)
+    (folder / CARD_FILE).write_text(redact(card), encoding="utf-8")
+    write_manifest(
+        folder,
+        training=TrainingRecord(
+            task=context.task.name,
+            labels=data.labels,
+            checkpoint=context.checkpoint,
+            model_config=recipe.model,
+            recipe_name=recipe.name,
+            recipe=recipe.text,
+            data_fingerprint=data.fingerprint(),
+        ),
+        tensors=adapter_tensors(lora.model),
+    )
+    return cost

@@ -1,0 +1,100 @@
+"""`evaluate`: compares a saved adapter with its base model again."""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from lora_tune.artifacts.saved_adapter import find_adapter, load_adapter_base
+from lora_tune.commands.evaluation_rows import load_evaluation_rows
+from lora_tune.commands.output import show
+from lora_tune.commands.process_setup import prepare_process
+from lora_tune.commands.shared_arguments import Verbs, add_adapter, add_base, add_data, add_verb
+from lora_tune.config.redaction import redact
+from lora_tune.data.batching import make_collator
+from lora_tune.errors import DataError
+from lora_tune.evaluation.comparison import Comparison, compare
+from lora_tune.evaluation.generation import evaluate_test, make_generator
+from lora_tune.evaluation.results import BASE, LORA, Result
+from lora_tune.lora.adapter import load_adapter_weights
+from lora_tune.metrics.text import check_rouge_references
+from lora_tune.report.tables import comparison_table
+from lora_tune.system.environment import seed_everything
+from lora_tune.tasks import primary_metric_of
+
+
+def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
+    """Add `evaluate` to the command line."""
+    parser = add_verb(verbs, "evaluate", "compare a saved adapter with its base model again")
+    add_adapter(parser)
+    add_base(parser)
+    add_data(parser)
+    parser.add_argument(
+        "--output", metavar="FILE", type=Path, help="a file for the comparison, as JSON"
+    )
+    return parser
+
+
+def run(options: argparse.Namespace) -> None:
+    """Compare, print the comparison, and write it where asked."""
+    prepare_process()
+    comparison = evaluate_adapter(options.adapter, data=options.data, base=options.base, show=show)
+    show(comparison_table(comparison))
+    if options.output:
+        write_comparison(options.output, comparison)
+
+
+def evaluate_adapter(
+    source: str | Path,
+    *,
+    data: Path | None = None,
+    base: str | None = None,
+    show: Callable[[str], None],
+) -> Comparison:
+    """Compare a saved adapter with its base model; an untrained head is drawn with the run's seed.
+
+    Args:
+        source: an adapter directory or a Hub ID.
+        data: a file of labeled rows with the recipe's columns; None for the run's test rows.
+        base: a folder or Hub ID of the base model; None for the one that the adapter names.
+        show: takes a line about the rows.
+
+    Raises:
+        LoraTuneError: the adapter, its base model or the rows are missing or wrong.
+    """
+    adapter = find_adapter(source)
+    task = adapter.task
+    rows = load_evaluation_rows(adapter, data)
+    recipe, split = rows.recipe, rows.split
+    check_rouge_references(recipe.generation.metric, split)
+    show(f"{len(split.rows.texts)} rows: {data or recipe.source_as_written}")
+    seed_everything(recipe.all_seeds[0])
+    model, tokenizer, untrained_head = load_adapter_base(adapter, base)
+    collate = make_collator(tokenizer, task, model)
+    generator = make_generator(task, tokenizer, recipe.generation)
+    before = evaluate_test(
+        model, split, task, collate=collate, generator=generator, title="base model"
+    )
+    adapted = load_adapter_weights(model, adapter.folder)
+    after = evaluate_test(adapted, split, task, collate=collate, generator=generator, title="LoRA")
+    return compare(
+        [Result(BASE, before, None, None), Result(LORA, after, None, None)],
+        task=task,
+        metric=primary_metric_of(task, recipe.generation),
+        untrained_head=untrained_head,
+        groups=task.metrics_by_group(after.outputs, split),
+        warnings=rows.warnings,
+    )
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Write a comparison as JSON, without secrets.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    text = json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n"
+    try:
+        path.write_text(redact(text), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"--output {path}: cannot be written: {error.strerror}") from None

@@ -1,0 +1,1 @@
+"""Recipes: from YAML files and overrides to checked, frozen dataclasses."""

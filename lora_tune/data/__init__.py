@@ -1,0 +1,1 @@
+"""Rows read from a source, checked, split, tokenized and batched."""

@@ -1,0 +1,143 @@
+"""The inputs of language models: {prompt, completion} or {messages}, made from a row's columns.
+
+`messages` are a conversation, which a chat template formats later.
+"""
+
+import json
+from collections.abc import Mapping
+from string import Formatter
+from typing import TYPE_CHECKING, Any
+
+from lora_tune.config.data import DataConfig
+from lora_tune.data.chats import (
+    ASSISTANT,
+    add_system_message,
+    end_at_last_reply,
+    read_messages,
+    render_chat_prompt,
+    user_message,
+)
+from lora_tune.data.columns import text_problem
+from lora_tune.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def named_columns(*templates: str | None) -> list[str]:
+    """List the columns that templates name in braces, without repetition, in their order."""
+    parts = (part for template in templates for part in Formatter().parse(template or ""))
+    return list(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
+
+
+def fill_template(template: str | None, row: Mapping[str, Any]) -> str:
+    """Replace the column names in a template by a row's values; null becomes an empty string.
+
+    Braces in the values are not replaced.
+    """
+    parts = Formatter().parse(template or "")
+    return "".join(
+        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
+        for text, name, _, _ in parts
+    )
+
+
+def input_columns(config: DataConfig) -> list[str]:
+    """List the columns that an input without its completion is made from."""
+    if config.messages is not None:
+        return [config.messages, *named_columns(config.system)]
+    if config.completion is None:
+        return [config.text]
+    return named_columns(config.prompt, config.system) or [config.text]
+
+
+def read_training_row(row: Mapping[str, Any], config: DataConfig) -> tuple[Any, str, str]:
+    """Make an input from a training row.
+
+    Returns:
+        The input; and its whole text and its completion, as people read them.
+
+    Raises:
+        DataError: the row is invalid; the message does not say which row it is.
+    """
+    if config.messages is not None:
+        messages = read_messages(row[config.messages])
+    else:
+        prompt = fill_template(config.prompt, row)
+        completion = fill_template(config.completion, row)
+        problem = text_problem(completion)
+        if problem:
+            raise DataError(f"completion: {problem}")
+        if not config.is_chat:
+            return {"prompt": prompt, "completion": completion}, prompt + completion, completion
+        problem = text_problem(prompt)
+        if problem:
+            raise DataError(f"prompt: {problem}")
+        messages = [*user_message(prompt), {"role": ASSISTANT, "content": completion}]
+    messages = add_system_message(messages, fill_template(config.system, row))
+    messages = end_at_last_reply(messages)
+    contents = [message["content"] for message in messages]
+    return {"messages": messages}, "\n".join(contents), contents[-1]
+
+
+def preprocess_prompt(
+    row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
+) -> Any:
+    """Make an input from an unlabeled row, with the templates of the training rows.
+
+    Args:
+        row: has the columns of `input_columns`. In place of a conversation, it may have the text of
+            a user's message.
+        config: has the templates.
+        tokenizer: has the chat template.
+
+    Raises:
+        DataError: the row is invalid; the message does not say which row it is.
+    """
+    if not any(cell is not None and str(cell).strip() for cell in row.values()):
+        raise DataError("found nothing, expected text")
+    if config.messages is not None:
+        cell = row[config.messages]
+        messages = read_messages(_parse_cell(cell) if isinstance(cell, str) else cell)
+    else:
+        prompt = row[config.text] if config.completion is None else _fill_prompt(row, config)
+        problem = text_problem(prompt)
+        if problem:
+            raise DataError(problem)
+        if not config.is_chat:
+            return {"prompt": prompt, "completion": ""}
+        messages = user_message(prompt)
+    item = {"messages": add_system_message(messages, fill_template(config.system, row))}
+    render_prompt(item, tokenizer)  # raises now what would be raised during generation
+    return item
+
+
+def render_prompt(item: Any, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Format an input as the text that its completion continues.
+
+    Args:
+        item: {prompt, completion} or {messages}.
+        tokenizer: has the chat template.
+
+    Raises:
+        DataError: the chat template rejects the conversation.
+    """
+    if "messages" in item:
+        return render_chat_prompt(item["messages"], tokenizer)
+    return str(item["prompt"])
+
+
+def _fill_prompt(row: Mapping[str, Any], config: DataConfig) -> str:
+    """Fill the prompt; where no template names a column, append the text column to it."""
+    text = "" if named_columns(config.prompt, config.system) else str(row[config.text])
+    return fill_template(config.prompt, row) + text
+
+
+def _parse_cell(cell: str) -> Any:
+    """Parse the text of a conversation column: a conversation as JSON, else a user's message."""
+    if cell.lstrip().startswith("[{"):
+        try:
+            return json.loads(cell)
+        except ValueError:
+            pass  # a message that begins like JSON
+    return user_message(cell)

@@ -1,0 +1,1 @@
+"""A model run over rows, baselines, the comparison and error analysis."""

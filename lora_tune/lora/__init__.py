@@ -1,0 +1,1 @@
+"""LoRA: target modules, attachment, initialization and combination."""

@@ -1,0 +1,1 @@
+"""Numbers and how sure they are: pure functions on arrays."""

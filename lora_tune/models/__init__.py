@@ -1,0 +1,1 @@
+"""Base models: found, configured, loaded and quantized."""

@@ -1,0 +1,1 @@
+"""The machine, the cache, the Hugging Face Hub and atomic directories."""

@@ -1,0 +1,52 @@
+"""Everything of a run that can be resolved and checked before weights are loaded."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lora_tune.config.recipe import Recipe
+from lora_tune.data.preprocessing import Preprocessor
+from lora_tune.data.splits import load_data
+from lora_tune.lora.initialization import check_row_count
+from lora_tune.lora.target_modules import resolve_target_modules
+from lora_tune.metrics.text import check_rouge_references
+from lora_tune.models.checkpoint import resolve_checkpoint
+from lora_tune.models.configuration import check_generation_length
+from lora_tune.models.tokenizer import load_tokenizer
+from lora_tune.run_context import RunContext
+from lora_tune.tasks import make_task
+from lora_tune.training.arguments import check_arguments
+
+
+def prepare(recipe: Recipe, *, checkpoints: Path, show: Callable[[Any], None]) -> RunContext:
+    """Resolve the task, the checkpoint and its target modules; load the tokenizer and the data.
+
+    Args:
+        checkpoints: the folder of Trainer's checkpoints.
+        show: takes each table or line when it is known.
+
+    Raises:
+        LoraTuneError: the recipe, its data or its base model is not right.
+    """
+    task = make_task(recipe.task, threshold=recipe.data.threshold)
+    for warning in check_arguments(recipe, task=task, checkpoints=checkpoints):
+        show(warning)
+    checkpoint = resolve_checkpoint(recipe.model)
+    targets = resolve_target_modules(checkpoint, recipe.model, lora=recipe.lora, task=task)
+    check_generation_length(checkpoint, recipe.generation, task=task)
+    tokenizer = load_tokenizer(checkpoint, recipe.model, data=recipe.data)
+    data = load_data(recipe.data, task, tokenizer)
+    check_row_count(recipe.lora, len(data.train.encoded))
+    check_rouge_references(recipe.generation.metric, data.test)
+    preprocessor = Preprocessor(task, recipe.data, tokenizer)
+    return RunContext(
+        recipe=recipe,
+        task=task,
+        checkpoint=checkpoint,
+        targets=targets,
+        tokenizer=tokenizer,
+        data=data,
+        example_inputs=preprocessor.preprocess_rows(recipe.examples, where="examples"),
+        checkpoints=checkpoints,
+        show=show,
+    )

@@ -1,0 +1,190 @@
+"""One function trains: the published seed, other seeds, and what LoRA is compared with."""
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from lora_tune.evaluation.generation import evaluate_test, make_generator
+from lora_tune.evaluation.predictor import Predictor
+from lora_tune.evaluation.results import FULL, LAST_LAYERS, LORA, Result
+from lora_tune.fast.acceleration import merged_for_evaluation
+from lora_tune.lora.adapter import AdapterSummary, attach_adapter, describe_adapter
+from lora_tune.lora.initialization import (
+    TrainingRows,
+    initialize_adapter,
+    is_unchanged,
+    restore_base_weights,
+)
+from lora_tune.models.layers import unfreeze_layers
+from lora_tune.run_context import RunContext
+from lora_tune.system.environment import free_memory
+from lora_tune.tasks import Prediction
+from lora_tune.training.arguments import make_arguments
+from lora_tune.training.history import History, list_evaluations, list_steps
+from lora_tune.training.trainer import AdapterTrainer
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+    from transformers import TrainingArguments
+
+UNCHANGED = (
+    "Training did not change the adapter: it is as it was initialized. Train for more steps, or "
+    "with fewer warmup steps."
+)
+
+
+@dataclass(frozen=True)
+class TrainedLora:
+    """A trained adapter on its base model, and its result on the test rows."""
+
+    predictor: Predictor  # with the trained model
+    adapter: AdapterSummary
+    history: History
+    result: Result
+    arguments: "TrainingArguments"
+    # Of the published seed: metrics by label or type, and predictions for the recipe's examples.
+    groups: list[dict[str, Any]]
+    example_predictions: list[Prediction]
+    warnings: list[str]
+
+    @property
+    def model(self) -> "Module":
+        """The trained model."""
+        return self.predictor.model
+
+    @property
+    def autocast(self) -> str | None:
+        """The type that it was trained in under autocast; None without."""
+        return "bfloat16" if self.arguments.bf16 else "float16" if self.arguments.fp16 else None
+
+    def without_model(self) -> "TrainedLora":
+        """Release the model, so that its memory can be freed."""
+        return replace(self, predictor=replace(self.predictor, model=None))
+
+
+def train_lora(context: RunContext, seed: int) -> TrainedLora:
+    """Load the base model, attach and initialize LoRA, train it, and evaluate it on the test rows.
+
+    Raises:
+        LoraTuneError: the loss became NaN or infinite, or a setting does not fit the base model.
+    """
+    is_published = seed == context.recipe.all_seeds[0]
+    if not is_published:
+        context.show(f"Seed {seed}:")
+    free_memory()  # of the training before
+    recipe, task, data = context.recipe, context.task, context.data
+    model, head, _ = context.load_base_model(seed)
+    adapted = attach_adapter(model, recipe.lora, targets=context.targets, head=head, task=task)
+    rows = TrainingRows(data.train.encoded, context.collate(model), seed)
+    initial = initialize_adapter(
+        adapted,
+        recipe.lora,
+        rows=rows,
+        load_full=lambda: context.load_full_precision_model().model,
+    )
+    summary = describe_adapter(adapted, head)
+    if is_published:
+        context.show(summary)
+    history, arguments = train_model(context, LORA, adapted, {"seed": seed})
+    unchanged = is_unchanged(adapted, initial)
+    restore_base_weights(adapted, recipe.lora, initial=initial)
+    result = evaluate_trained(context, LORA, adapted, history)
+    predictor = Predictor(
+        adapted, context.tokenizer, task, data.labels, recipe.generation, recipe.data
+    )
+    return TrainedLora(
+        predictor=predictor,
+        adapter=summary,
+        history=history,
+        result=result,
+        arguments=arguments,
+        groups=task.metrics_by_group(result.evaluation.outputs, data.test) if is_published else [],
+        example_predictions=predictor.predict_inputs(
+            context.example_inputs if is_published else []
+        ),
+        warnings=[UNCHANGED] if unchanged else [],
+    )
+
+
+def train_costly_baselines(context: RunContext) -> list[Result]:
+    """Train what the recipe's `baselines:` section asks for: the last layers, or every weight."""
+    baselines, results = context.recipe.baselines, []
+    seed = context.recipe.all_seeds[0]
+    depths: list[tuple[str, int | None]] = []
+    depths += [(LAST_LAYERS, baselines.last_layers)] if baselines.last_layers else []
+    depths += [(FULL, None)] if baselines.full_fine_tuning else []
+    for name, depth in depths:
+        free_memory()
+        model = context.load_base_model(seed).model
+        unfreeze_layers(model, depth)
+        note = "all weights" if depth is None else f"the last {depth} layers and the head"
+        context.show(f"Baseline, training {note}:")
+        changes = {"seed": seed, "learning_rate": baselines.learning_rate}
+        history, _ = train_model(context, name, model, changes)
+        note = f"{note}, learning rate {baselines.learning_rate:g}"
+        results.append(evaluate_trained(context, name, model, history, note=note))
+        del model
+    return results
+
+
+def train_model(
+    context: RunContext, name: str, model: "Module", changes: dict[str, Any]
+) -> tuple[History, "TrainingArguments"]:
+    """Train a model's unfrozen parameters in place, with the recipe's settings.
+
+    Trains on data.train; evaluates and selects the best epoch on data.validation.
+
+    Args:
+        name: of the system, for the folder of its checkpoints.
+        changes: to the recipe's `training:` section; the seed is among them.
+
+    Returns:
+        What happened, and Trainer's arguments.
+
+    Raises:
+        LoraTuneError: the loss became NaN or infinite, or the optimizer has learning rates of its
+            own for parts of the model.
+    """
+    settings = context.recipe.training | changes
+    folder = context.checkpoints / f"{name}-{changes['seed']}"
+    arguments = make_arguments(settings, task=context.task, checkpoints=folder)
+    start = time.perf_counter()
+    trainer = AdapterTrainer(
+        model,
+        arguments,
+        context=context,
+        settings=settings,
+        lora_plus_ratio=context.recipe.lora.lora_plus_ratio if name == LORA else None,
+    )
+    try:
+        trainer.train()
+        seconds = time.perf_counter() - start
+    finally:
+        # With bf16 or fp16, accelerate wraps forward in autocast; no evaluation uses autocast.
+        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    state = trainer.state
+    history = History(
+        evaluations=list_evaluations(state.log_history),
+        steps=list_steps(state.log_history),
+        best_step=state.best_global_step if arguments.load_best_model_at_end else None,
+        train_seconds=seconds,
+    )
+    return history, arguments
+
+
+def evaluate_trained(
+    context: RunContext, name: str, model: "Module", history: History, *, note: str = ""
+) -> Result:
+    """Evaluate a trained model on the test rows."""
+    task, recipe = context.task, context.recipe
+    with merged_for_evaluation(model, enabled=recipe.training["fast"]):
+        evaluation = evaluate_test(
+            model,
+            context.data.test,
+            task,
+            collate=context.collate(model),
+            generator=make_generator(task, context.tokenizer, recipe.generation),
+            title=name,
+        )
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Result(name, evaluation, trained, history.train_seconds, note)

@@ -1,0 +1,20 @@
+"""The report of a run that lacks a part of the data for it."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("more", "missing"),
+    [
+        ({"data": {"test": {"file": "ONE"}}}, "roc"),
+        ({"training": {"eval_strategy": "no", "load_best_model_at_end": False}}, "losses"),
+        ({"training": {"logging_strategy": "no"}}, "losses"),
+    ],
+)
+def test_a_report_leaves_out_what_a_run_lacks(run_tiny, rows, tmp_path, more, missing):
+    lines = (rows / "test.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "one.jsonl").write_text("".join(x for x in lines if '"positive"' in x))
+    if "data" in more:
+        more = {"data": {"test": {"file": str(tmp_path / "one.jsonl")}}}
+    page = (run_tiny(report=True, **more) / "report.html").read_text()
+    assert page.count("<svg") == {"roc": 6, "losses": 5}[missing]

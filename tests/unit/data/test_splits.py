@@ -1,0 +1,154 @@
+"""Rows become splits: named columns, checked labels, samples, shards, a stratified validation."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from lora_tune.config.data import DataConfig, SplitConfig
+from lora_tune.data.splits import load_data
+from lora_tune.errors import DataError
+from lora_tune.tasks import make_task
+from tests.tiny import make_tokenizer
+from tests.unit.rows import write_splits
+
+TASK = make_task("sequence_classification")
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer("bert")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """120 training and 30 test rows, sorted by label, three classes, 3 : 2 : 1."""
+    return write_splits(
+        tmp_path,
+        train=[{"body": f"text {i}", "mood": mood(i, 120)} for i in range(120)],
+        test=[{"body": f"other {i}", "mood": mood(i, 30)} for i in range(30)],
+    )
+
+
+def mood(i, rows):
+    return "low" if i < rows / 2 else "mid" if i < rows * 5 / 6 else "top"
+
+
+def load(folder, tokenizer, **changes):
+    config = {"source": str(folder), "text": "body", "label": "mood", "max_length": 16}
+    return load_data(DataConfig(**{**config, **changes}), TASK, tokenizer)
+
+
+def classes(split):
+    return dict(Counter(split.rows.labels.tolist()))
+
+
+def test_validation_is_a_stratified_part_of_train(folder, tokenizer):
+    data = load(folder, tokenizer)
+    assert data.labels == ["low", "mid", "top"]
+    assert classes(data.train) == {0: 54, 1: 36, 2: 18}
+    assert classes(data.validation) == {0: 6, 1: 4, 2: 2}
+    assert len(data.test.rows.texts) == 30
+    assert not set(data.train.rows.texts) & set(data.validation.rows.texts)
+
+
+def test_a_named_validation_split_leaves_train_and_test_unchanged(folder, tokenizer):
+    (folder / "dev.jsonl").write_text('{"body": "x", "mood": "low"}\n')
+    data = load(folder, tokenizer, validation=SplitConfig(split="dev", fraction=0.1))
+    assert (len(data.train.rows.texts), len(data.validation.rows.texts)) == (120, 1)
+    by_file = load(folder, tokenizer, validation=SplitConfig(file="dev.jsonl"))
+    assert by_file.validation.rows.texts == ["x"]
+
+
+def test_one_file_is_split_into_all_three(folder, tokenizer):
+    data = load(folder / "train.jsonl", tokenizer, test=SplitConfig(fraction=0.25))
+    assert [len(split.rows.texts) for split in data.splits.values()] == [81, 9, 30]
+    texts = [text for split in data.splits.values() for text in split.rows.texts]
+    assert len(set(texts)) == 120
+
+
+def test_the_seed_determines_the_samples(folder, tokenizer):
+    def drawn(seed):
+        split = load(folder, tokenizer, train=SplitConfig(samples=60), seed=seed).train
+        return split.rows.texts
+
+    assert drawn(1) == drawn(1)
+    assert drawn(1) != drawn(2)
+
+
+def test_shards_partition_the_rows(folder, tokenizer):
+    parts = [
+        load(folder, tokenizer, test=SplitConfig(shards=3, shard=k)).test.rows.texts
+        for k in range(3)
+    ]
+    assert sorted(text for part in parts for text in part) == sorted(
+        f"other {i}" for i in range(30)
+    )
+
+
+def test_row_numbers_point_into_the_source(folder, tokenizer):
+    rows = load(folder, tokenizer, test=SplitConfig(samples=7)).test.rows
+    assert rows.texts == [f"other {place}" for place in rows.row_numbers]
+
+
+def test_duplicates_between_train_and_test_are_counted(folder, tokenizer):
+    with (folder / "test.jsonl").open("a") as file:
+        file.write('{"body": "text 3", "mood": "low"}\n')
+    (duplicates,) = load(folder, tokenizer).duplicates
+    assert duplicates.startswith("1 of 31 test texts also occur in train or validation")
+
+
+def test_the_fingerprint_depends_on_the_rows_and_not_on_max_length(folder, tokenizer):
+    first = load(folder, tokenizer).fingerprint()
+    assert load(folder, tokenizer, max_length=12).fingerprint() == first
+    assert load(folder, tokenizer, seed=1).fingerprint() != first
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"text": "boddy"}, "data.text: data.train has no column 'boddy'; did you mean body?"),
+        ({"labels": ["low", "mid", "tip"]}, "labels are not among low, mid, tip"),
+        ({"labels": ["low", "mid"]}, "20 of 120 labels are not among low, mid"),
+        ({"train": SplitConfig(samples=500)}, "asks for 500 rows, found 120"),
+        ({"train": SplitConfig(shards=4, shard=0)}, "all 30 rows are labeled 'low'"),
+        (
+            {"train": SplitConfig(samples=4), "labels": ["low", "mid", "top"]},
+            "leaves one side without rows of some class",
+        ),
+        ({"test": SplitConfig(split="train2")}, "has no split 'train2'; did you mean train?"),
+        ({"test": SplitConfig(file="nope.csv")}, "nope.csv: no such file"),
+        ({"test": SplitConfig(split="train")}, "data.test: 120 of its 120 rows are also rows of t"),
+        (
+            {"validation": SplitConfig(split="test")},
+            "data.test: 30 of its 30 rows are also rows of",
+        ),
+        (
+            {"validation": SplitConfig(file="train.jsonl")},
+            "data.validation: 120 of its 120 rows are also rows of train",
+        ),
+    ],
+)
+def test_wrong_data_is_reported_in_one_line(folder, tokenizer, changes, words):
+    with pytest.raises(DataError) as caught:
+        load(folder, tokenizer, **changes)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", ["", "   ", None])
+def test_a_row_without_text_is_reported(folder, tokenizer, bad):
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"body": bad, "mood": "low"}) + "\n")
+    with pytest.raises(DataError, match=r"data.test: column 'body', row 30 .*: found nothing"):
+        load(folder, tokenizer)
+
+
+def test_a_label_that_only_test_has_is_reported(folder, tokenizer):
+    with (folder / "test.jsonl").open("a") as file:
+        file.write('{"body": "x", "mood": "odd"}\n')
+    with pytest.raises(DataError, match=r"data.test: .* row 30: 'odd'"):
+        load(folder, tokenizer)
+    # Its row number does not depend on the sample.
+    with pytest.raises(DataError, match=r"data.test: .* row 30: 'odd'"):
+        load(folder, tokenizer, test=SplitConfig(samples=31))
