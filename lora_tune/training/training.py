@@ -88,7 +88,9 @@ def train_lora(context: RunContext, seed: int) -> TrainedLora:
     history, arguments = train_model(context, LORA, adapted, {"seed": seed})
     unchanged = is_unchanged(adapted, initial)
     restore_base_weights(adapted, recipe.lora, initial=initial)
-    result = evaluate_trained(context, LORA, adapted, history)
+    # As trained: for some initializations, restoring the base weights doubles the rank.
+    trained = summary.trainable_parameters
+    result = evaluate_trained(context, LORA, adapted, history, trained_parameters=trained)
     predictor = Predictor(
         adapted, context.tokenizer, task, data.labels, recipe.generation, recipe.data
     )
@@ -122,7 +124,11 @@ def train_costly_baselines(context: RunContext) -> list[Result]:
         changes = {"seed": seed, "learning_rate": baselines.learning_rate}
         history, _ = train_model(context, name, model, changes)
         note = f"{note}, learning rate {baselines.learning_rate:g}"
-        results.append(evaluate_trained(context, name, model, history, note=note))
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        result = evaluate_trained(
+            context, name, model, history, trained_parameters=trained, note=note
+        )
+        results.append(result)
         del model
     return results
 
@@ -173,7 +179,13 @@ def train_model(
 
 
 def evaluate_trained(
-    context: RunContext, name: str, model: "Module", history: History, *, note: str = ""
+    context: RunContext,
+    name: str,
+    model: "Module",
+    history: History,
+    *,
+    trained_parameters: int,
+    note: str = "",
 ) -> Result:
     """Evaluate a trained model on the test rows."""
     task, recipe = context.task, context.recipe
@@ -186,5 +198,4 @@ def evaluate_trained(
             generator=make_generator(task, context.tokenizer, recipe.generation),
             title=name,
         )
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Result(name, evaluation, trained, history.train_seconds, note)
+    return Result(name, evaluation, trained_parameters, history.train_seconds, note)

@@ -76,17 +76,10 @@ def test_a_second_process_uses_the_cache_of_the_first(folder, bases, rows, tmp_p
         "training": {"num_train_epochs": 1},
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(recipe))
-    words = [
-        sys.executable,
-        "-m",
-        "tests.train_unchecked",
-        "train",
-        tmp_path / "tiny.yaml",
-        "--output",
-    ]
+    words = [sys.executable, "-m", "tests.train_unchecked", "train", tmp_path / "tiny.yaml"]
     cached = []
     for number in range(2):
-        command = [*words, tmp_path / str(number)]
+        command = [*words, "--output", tmp_path / str(number)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
         cached.append(sorted(path.relative_to(folder) for path in folder.rglob("*.npz")))
     assert sorted(path.parts[0] for path in cached[0]) == ["features"] * 3 + ["tokens"] * 3
