@@ -40,9 +40,11 @@ def check_overfitting(
     fell = "train_loss" in last and last["train_loss"] < best.get("train_loss", float("-inf"))
     warning = None
     if constant_loss is not None and best["validation_loss"] > (1 - MIN_FALL) * constant_loss:
+        is_above = best["validation_loss"] >= constant_loss
+        place = "above" if is_above else f"less than {MIN_FALL:.0%} below"
         warning = (
             f"Underfitting: the lowest validation loss, {best['validation_loss']:.3f} at epoch "
-            f"{best['epoch']:g}, is less than {MIN_FALL:.0%} below the loss of a constant "
+            f"{best['epoch']:g}, is {place} the loss of a constant "
             f"prediction, {constant_loss:.3f}. What helps: more epochs, a higher "
             "training.learning_rate, a smaller batch."
         )

@@ -49,5 +49,10 @@ def test_underfitting():
     assert found.warning.startswith("Underfitting: the lowest validation loss, 0.690 at epoch 3")
 
 
+def test_a_loss_above_that_of_a_constant_prediction_is_called_so():
+    found = check([1.40, 1.39, 1.38], [1.36, 1.352, 1.37])
+    assert "1.352 at epoch 2, is above the loss of a constant prediction, 0.690" in found.warning
+
+
 def test_a_run_without_evaluations():
     assert check([], []).warning is None
