@@ -1,7 +1,7 @@
-"""A small Hugging Face Hub on 127.0.0.1, kept in memory, for the real clients to talk to.
+"""A small Hugging Face Hub on 127.0.0.1, in memory, for tests with the real clients.
 
-It answers what huggingface_hub 2.4 asks when Xet is disabled. The clients read `HF_ENDPOINT` at
-import, so run them in a subprocess with `LoopbackHub.environment`.
+It implements what huggingface_hub 2.4 requests when Xet is disabled. The clients read `HF_ENDPOINT`
+at import, so run them in a subprocess with `LoopbackHub.environment`.
 """
 
 import base64
@@ -31,7 +31,7 @@ def is_lfs(path: str, size: int) -> bool:
 
 
 def content_oid(path: str, content: bytes) -> str:
-    """The ETag, and what the client compares to see that a file has not changed."""
+    """The ETag, by which the client sees whether a file has changed."""
     if is_lfs(path, len(content)):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(b"blob %d\0%s" % (len(content), content)).hexdigest()
@@ -63,7 +63,7 @@ def as_json(value: object, status: int = 200) -> Reply:
 
 
 class Refusal(Exception):
-    """An error in the Hub's form; the client chooses its exception by the code."""
+    """An error response of the Hub; the client chooses its exception by the code."""
 
     def __init__(self, status: int, code: str, message: str, **headers: str) -> None:
         self.reply = as_json({"error": message}, status)
@@ -111,7 +111,7 @@ ROUTES: list[tuple[str, re.Pattern[str], bool, Endpoint]] = []
 
 
 def route(method: str, pattern: str, *, write: bool = False) -> Callable[[Endpoint], Endpoint]:
-    """Enter an endpoint: the named groups become its arguments, kind and name the one `repo`."""
+    """Register an endpoint: named groups become its arguments; kind and name become `repo`."""
 
     def enter(endpoint: Endpoint) -> Endpoint:
         ROUTES.append((method, re.compile(pattern), write, endpoint))
@@ -204,7 +204,7 @@ class Exchange(BaseHTTPRequestHandler):
         repo = self.hub.repos.get((kind or "models", name))
         if repo is None or (repo.private and not has_token):  # no one learns which of the two
             raise Refusal(404 if has_token else 401, "RepoNotFound", "Repository not found")
-        # Over https the client reads any 401 of a repo as this code; over http it must be told.
+        # Over https the client takes any 401 of a repo for this code; over http it needs the code.
         self.has_token(write=write, code="RepoNotFound")
         return repo
 
@@ -339,10 +339,10 @@ class Exchange(BaseHTTPRequestHandler):
             raise Refusal(404, "EntryNotFound", "Entry not found", **headers)
         content, size = files[path], len(files[path])
         headers |= {"ETag": f'"{content_oid(path, content)}"', "Accept-Ranges": "bytes"}
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked is None:
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if requested is None:
             return Reply(content, headers=headers)
-        start, stop = int(asked[1]), min(size, int(asked[2] or size) + 1)
+        start, stop = int(requested[1]), min(size, int(requested[2] or size) + 1)
         if start >= stop:
             return Reply(status=416, headers={"Content-Range": f"bytes */{size}"})
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
@@ -350,7 +350,7 @@ class Exchange(BaseHTTPRequestHandler):
 
 
 class LoopbackHub:
-    """The Hub inside `with`: what it holds, what it was asked, what goes wrong."""
+    """The Hub, a context manager: its repositories, the requests it got, and failures to come."""
 
     token = "hf_" + "w" * 34  # the only one that may write
     read_token = "hf_" + "r" * 34  # sees private repos
@@ -378,7 +378,7 @@ class LoopbackHub:
     def add(
         self, repo_id: str, files: Files | Path, kind: str = "models", private: bool = False
     ) -> None:
-        """Put a repo there with one commit on main, in place of any of that name."""
+        """Add a repo with one commit on main; it replaces one of the same name."""
         if isinstance(files, Path):
             found = (path for path in files.rglob("*") if path.is_file())
             files = {path.relative_to(files).as_posix(): path.read_bytes() for path in found}
@@ -393,7 +393,7 @@ class LoopbackHub:
         return self.repos[kind, repo_id].private
 
     def fail(self, method: str, pattern: str, *, status: Failure = 500, times: int = 1) -> None:
-        """Spoil the next `times` requests of this method with `pattern` in their path and query.
+        """Let the next `times` requests of a method, with `pattern` in path and query, fail.
 
         They get this status and no body, or are dropped: a GET after half of the reply, any other
         after half of the request. LFS content is sent with PUT to /lfs/.
@@ -409,7 +409,7 @@ class LoopbackHub:
         return None
 
     def environment(self, cache: Path, token: str | None = None) -> dict[str, str]:
-        """For a subprocess: this one's variables, with this hub's in place of any other's."""
+        """The variables of this process, with those of this Hub, for a subprocess."""
         foreign = ("HF_", "HUGGINGFACE", "HUGGING_FACE", "TRANSFORMERS_OFFLINE")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         return (

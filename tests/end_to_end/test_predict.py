@@ -68,14 +68,14 @@ def test_every_input_and_output_format(adapter, expected, tmp_path, input_format
     output = tmp_path / f"out.{output_format}"
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 0
     found = read(output)
-    for row, answer, right in zip(rows, found, expected, strict=True):
-        assert answer["text"].replace("\n", " ") == row["text"].replace("\n", " ")
-        assert answer["label"] == right.label
-        probabilities = [float(answer[f"p_{label}"]) for label in LABELS]
+    for row, predicted, right in zip(rows, found, expected, strict=True):
+        assert predicted["text"].replace("\n", " ") == row["text"].replace("\n", " ")
+        assert predicted["label"] == right.label
+        probabilities = [float(predicted[f"p_{label}"]) for label in LABELS]
         assert probabilities == pytest.approx(list(right.probabilities.values()), abs=1e-6)
         if input_format != "txt":  # other columns are kept; one is renamed, since its name is taken
-            assert str(answer["id"]) == str(row["id"])
-            assert answer["input.label"] == "gold"
+            assert str(predicted["id"]) == str(row["id"])
+            assert predicted["input.label"] == "gold"
 
 
 def test_bad_rows_are_reported_and_others_predicted(adapter, expected, tmp_path, capsys):

@@ -51,7 +51,7 @@ def prompts(monkeypatch):
 
     def generate(generator, _, inputs, **__):
         given.extend(render_prompt(one, generator.tokenizer) for one in inputs)
-        return [f"answer {number}" for number, _ in enumerate(inputs)]
+        return [f"text {number}" for number, _ in enumerate(inputs)]
 
     monkeypatch.setattr(TextGenerator, "generate", generate)
     return given
@@ -70,7 +70,7 @@ def test_pairs_of_texts(pairs, tmp_path, capsys):
         [{"text": premise, "text_pair": claim} for premise, claim in PAIRS]
     )
     assert [adapter.task.format(row, None, adapter.labels) for row in logits] == right
-    assert len({str(answer.probabilities) for answer in right}) == 3
+    assert len({str(prediction.probabilities) for prediction in right}) == 3
 
     source, output = tmp_path / "given.jsonl", tmp_path / "out.jsonl"
     lines = [json.dumps(row | {"id": i}) for i, row in enumerate(rows)]
@@ -80,10 +80,11 @@ def test_pairs_of_texts(pairs, tmp_path, capsys):
     place = "(rows count from 0): column 'claim'"
     assert errors[0].endswith(f"row 3 {place}: found nothing, expected text")
     assert errors[1].endswith(f"row 4 {place}: found 7, expected text")
-    answers = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [row["label"] for row in answers] == [*(answer.label for answer in right), None, None]
-    assert answers[1]["claim"] == "It shines."
-    assert [row.get("id") for row in answers] == [0, 1, 2, None, None]
+    labels = [prediction.label for prediction in right]
+    predicted = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["label"] for row in predicted] == [*labels, None, None]
+    assert predicted[1]["claim"] == "It shines."
+    assert [row.get("id") for row in predicted] == [0, 1, 2, None, None]
 
 
 def test_a_row_on_the_command_line(pairs, capsys):
@@ -91,7 +92,7 @@ def test_a_row_on_the_command_line(pairs, capsys):
     predict(pairs, "--row", *first, "--row", *second)
     table = capsys.readouterr().out.splitlines()
     right = load_adapter(pairs).predict([{"premise": p, "claim": c} for p, c in PAIRS[:2]])
-    assert [line.split()[0] for line in table[2:]] == [answer.label for answer in right]
+    assert [line.split()[0] for line in table[2:]] == [prediction.label for prediction in right]
     assert table[2].endswith("It is long. It is a film.")
 
 
@@ -174,7 +175,7 @@ def test_columns_of_a_file_fill_the_prompt(language_model, prompts, tmp_path, ca
     predict(adapter, "--input", source, "--output", output, code=2)
     assert prompts == ["Do: Go\n\nDone: ", "Do: \n2\nDone: ", "Do: Add\n1 + 1\nDone: "]
     assert "row 2 (rows count from 0): found nothing, expected text" in capsys.readouterr().err
-    assert output.read_text().splitlines()[-1] == "w,1 + 1,Add,4,answer 2"
+    assert output.read_text().splitlines()[-1] == "w,1 + 1,Add,4,text 2"
 
 
 def test_another_column_fills_the_prompt(language_model, prompts, tmp_path):

@@ -55,8 +55,8 @@ def instructions(split):
 def answers(split):
     """Rows of Dolly."""
     for row in instructions(split):
-        asked = {"instruction": row["instruction"], "context": row["input"]}
-        yield asked | {"response": row["output"], "category": "open_qa"}
+        question = {"instruction": row["instruction"], "context": row["input"]}
+        yield question | {"response": row["output"], "category": "open_qa"}
 
 
 def pairs(split):

@@ -132,19 +132,19 @@ def test_the_hub_understands_the_card(hub, pushed):
 
 def test_an_adapter_on_the_hub_predicts_as_the_local_one(hub, adapter, pushed, cache, tmp_path):
     """With lora_tune and with plain PEFT, each in a fresh process with an empty cache."""
-    asked = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in TEXTS)
     words = ["--input", "-", "--format", "jsonl", "--output", "-"]
-    local = lora_tune(hub, cache, "predict", adapter, *words, given=asked)
+    local = lora_tune(hub, cache, "predict", adapter, *words, given=lines)
     there = lora_tune(
-        hub, tmp_path / "1", "predict", REPOSITORY, *words, given=asked, token=hub.read_token
+        hub, tmp_path / "1", "predict", REPOSITORY, *words, given=lines, token=hub.read_token
     )
     assert there.stdout == local.stdout
     rows = [json.loads(row) for row in local.stdout.splitlines()]
     assert len({row["label"] for row in rows} | {row["p_negative"] for row in rows}) > 2
     card = hub.files(REPOSITORY)["README.md"].decode()
     environment = hub.environment(tmp_path / "2", hub.read_token)
-    answers = ask_plain_peft(card, TEXTS, environment=environment)
-    for row, (label, probabilities) in zip(rows, answers, strict=True):
+    predictions = ask_plain_peft(card, TEXTS, environment=environment)
+    for row, (label, probabilities) in zip(rows, predictions, strict=True):
         assert label == row["label"]
         assert probabilities == pytest.approx([row["p_negative"], row["p_positive"]], abs=1e-6)
 
@@ -188,11 +188,11 @@ def test_a_revision_is_uploaded_and_loaded(hub, push, adapter, pushed, tmp_path)
 
 
 def test_a_dry_run_uploads_nothing(hub, push, adapter):
-    asked = len(hub.requests)
+    before = len(hub.requests)
     done = push(adapter, "me/dry", "--dry-run")
     assert "total" in done.stdout
     assert "Dry run: nothing was uploaded." in done.stdout
-    assert len(hub.requests) == asked
+    assert len(hub.requests) == before
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_a_validation_set_that_copies_the_test_set_is_reported(run_tiny, rows, t
 
 
 def test_overfitting_is_reported(run_tiny, tmp_path):
-    # One word tells the label of most rows; in some training rows it is wrong, and these are
+    # One word gives the label of most rows; in some training rows it is wrong, and these are
     # learned last.
     for split, count, wrong in (("train", 48, 8), ("validation", 24, 0), ("test", 24, 0)):
         lines = []

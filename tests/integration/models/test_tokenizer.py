@@ -12,7 +12,7 @@ from tests.tiny import make_base, reviews
 
 @pytest.fixture
 def base(tmp_path):
-    """A shrunken DeBERTa without tokenizer.json."""
+    """A tiny DeBERTa without tokenizer.json."""
     folder = make_base(tmp_path / "base", "microsoft/deberta-v3-base")
     for file in folder.glob("*token*.json"):
         file.unlink()

@@ -279,7 +279,7 @@ def test_a_merged_model_predicts_the_same_in_its_pipeline(train, case, tmp_path)
 
 
 def test_results_without_an_interval_are_plotted(run, tmp_path):
-    """Where all rows are alike, such as an F1 of 0 or 1."""
+    """Where all rows have the same score, such as an F1 of 0 or 1."""
     folder = shutil.copytree(run, tmp_path / "run")
     compared = read(run)
     for result in compared["results"]:
