@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_tune.config.recipe_file import load_recipe
 from lora_tune.lora.adapter import attach_adapter
 from lora_tune.models.loading import LoadedModel
 from lora_tune.run_context import RunContext
+from lora_tune.tasks.recipes import load_recipe
 from lora_tune.training.preparation import prepare
 
 if TYPE_CHECKING:

@@ -22,10 +22,10 @@ recipe -> task -> data -> model -> adapted model -> results -> comparison
 -> run directory -> report
 ```
 
-[lora_tune/run.py](../lora_tune/run.py) is the whole story of a run in one page. The folders below
+[lora_tune/run.py](../lora_tune/run.py) has all steps of a run on one page. The folders below
 are in the order in which data meets them, and a folder imports only from those above it. The
 contracts are in `pyproject.toml` (`[tool.importlinter]`), and `make check` checks them: layers,
-no circles, and which folder may import OmegaConf, PEFT, matplotlib and Jinja.
+no import cycles, and which folder may import OmegaConf, PEFT, matplotlib and Jinja.
 
 To find where something belongs, ask which noun it produces. The three ideas that are used
 everywhere:

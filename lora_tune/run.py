@@ -1,4 +1,4 @@
-"""The story of a run: recipe, data, model, baselines, LoRA, comparison, run directory."""
+"""The steps of a run: recipe, data, baselines, trainings, comparison, adapter, run directory."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,31 +54,40 @@ def run_recipe(
             show(weights_line(baselines.weight_memory, recipe.model.precision))
         cheap = add_metrics(context, baselines.results, metrics)
         costly = add_metrics(context, train_costly_baselines(context), metrics)
-        others = {seed: train_lora(context, seed).result for seed in other_seeds}
-        lora = train_lora(context, published)
+        others = [train_lora(context, seed)[0].result for seed in other_seeds]
+        lora, predictor = train_lora(context, published)
         overfitting = check_overfitting(lora.history, lora.arguments, baselines.constant_loss)
         if overfitting.warning:
             show(overfitting.warning)
 
-        by_seed = add_metrics(context, [lora.result, *others.values()], metrics)
+        by_seed = add_metrics(context, [lora.result, *others], metrics)
         results = [*cheap, *costly, by_seed[0]]
         comparison = compare(
             results,
             task=context.task,
             metric=context.primary_metric,
             untrained_head=baselines.untrained_head,
-            groups=lora.groups,
+            groups=context.task.metrics_by_group(lora.result.evaluation.outputs, context.data.test),
             seeds=dict(zip(recipe.all_seeds, by_seed, strict=True)),
             headline_warning=context.data.selection_warning,
             warnings=[*context.data.warnings, *lora.warnings],
         )
         examples = compare_examples(
-            recipe.examples, baselines.example_predictions, lora.example_predictions
+            recipe.examples,
+            baselines.example_predictions,
+            predictor.predict_inputs(context.example_inputs),
         )
 
-        cost = save_adapter(run.adapter, context, lora, comparison, baselines)
-        recorded = record_outputs(lora.predictor, context.data.test.rows.inputs)
-        lora = lora.without_model()
+        cost = save_adapter(
+            run.adapter,
+            predictor.model,
+            context,
+            lora=lora,
+            comparison=comparison,
+            unquantized=baselines.unquantized,
+        )
+        recorded = record_outputs(predictor, context.data.test.rows.inputs)
+        del predictor
         free_memory()  # for the model that a fresh process loads
         reload = check_reload(run.adapter, recorded)
 

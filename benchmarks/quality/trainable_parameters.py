@@ -10,8 +10,9 @@ from dataclasses import asdict, replace
 from benchmarks.kept_output import RESULTS, ROOT
 from lora_tune.commands.params import ParameterCount, count_recipe, parameter_table
 from lora_tune.config.recipe import Recipe
-from lora_tune.config.recipe_file import load_recipe, recipe_names
+from lora_tune.config.recipe_file import recipe_names
 from lora_tune.system.environment import quiet_libraries
+from lora_tune.tasks.recipes import load_recipe
 
 CONFIGS = ROOT / "benchmarks" / "base_configs"
 RANKS = (1, 2, 4, 8, 16, 32, 64)

@@ -1,33 +1,46 @@
 """A trained adapter written to its directory: weights, tokenizer, labels, model card, manifest."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lora_tune.artifacts.manifest import CARD_FILE, TrainingRecord, write_manifest
 from lora_tune.artifacts.model_card import write_model_card
 from lora_tune.config.redaction import redact
-from lora_tune.evaluation.baselines import Baselines
 from lora_tune.evaluation.comparison import Comparison, Cost
 from lora_tune.lora.adapter import adapter_tensors, write_peft_directory
 from lora_tune.run_context import RunContext
 from lora_tune.system.environment import peak_memory_bytes
 from lora_tune.training.training import TrainedLora
 
+if TYPE_CHECKING:
+    from torch.nn import Module
+
 
 def save_adapter(
     folder: Path,
+    model: "Module",
     context: RunContext,
+    *,
     lora: TrainedLora,
     comparison: Comparison,
-    baselines: Baselines,
+    unquantized: Sequence[str],
 ) -> Cost:
     """Write a trained adapter to a new directory.
+
+    Args:
+        model: the trained one.
+        context: of the run.
+        lora: what the training gave.
+        comparison: for the model card.
+        unquantized: modules of the base model that are never quantized, for the model card.
 
     Returns:
         What it took to train, and the bytes of its weights file.
     """
     recipe, data = context.recipe, context.data
     adapter_bytes = write_peft_directory(
-        lora.model,
+        model,
         folder,
         checkpoint=context.checkpoint,
         tokenizer=context.tokenizer,
@@ -41,7 +54,7 @@ def save_adapter(
         train_seconds=lora.history.train_seconds,
         peak_memory_bytes=peak_memory_bytes(),
     )
-    card = write_model_card(context, comparison, cost=cost, unquantized=baselines.unquantized)
+    card = write_model_card(context, comparison, cost=cost, unquantized=unquantized)
     (folder / CARD_FILE).write_text(redact(card), encoding="utf-8")
     write_manifest(
         folder,
@@ -54,6 +67,6 @@ def save_adapter(
             recipe=recipe.text,
             data_fingerprint=data.fingerprint(),
         ),
-        tensors=adapter_tensors(lora.model),
+        tensors=adapter_tensors(model),
     )
     return cost

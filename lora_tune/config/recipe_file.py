@@ -1,7 +1,7 @@
 """Recipes found, read from YAML, merged with overrides and checked; the one user of OmegaConf.
 
 OmegaConf reads YAML and overrides and resolves interpolations; pydantic checks keys and types (see
-schema.py). All independent faults are reported together, one line each, within a second: nothing
+schema.py). All independent errors are reported together, one line each, within a second: nothing
 heavier than these two libraries is imported.
 """
 
@@ -73,7 +73,7 @@ def load_recipe(
         check: a further check, such as that of the recipe's task; see `tasks/recipes.py`.
 
     Raises:
-        RecipeError: with one line for each fault.
+        RecipeError: with one line for each error.
     """
     path = find_recipe(name)
     return parse_recipe(_read(path), overrides, name=path.stem, where=str(path), check=check)
@@ -97,7 +97,7 @@ def parse_recipe(
         check: see `load_recipe`.
 
     Raises:
-        RecipeError: with one line for each fault.
+        RecipeError: with one line for each error.
     """
     given, origins, lines = _merge_sources(text, overrides, where)
     defaults = asdict(Sections())

@@ -1,7 +1,7 @@
 """The check of a recipe's keys and types, with pydantic in strict mode.
 
 pydantic reports all wrong keys and types at once and converts nothing silently. The structured
-configs of OmegaConf raise at the first fault, and read the text `'4'` as a number, 1 as true, and
+configs of OmegaConf raise at the first error, and read the text `'4'` as a number, 1 as true, and
 the label `no` as the text `False`.
 
 The dataclasses of the sections stay plain, so that only this module imports pydantic. A model is
@@ -54,10 +54,10 @@ def check_types(values: dict[str, Any], *, hidden: Container[str] = ()) -> Probl
         _schema().model_validate(values)
     except ValidationError as error:
         messages: dict[str, str] = {}
-        for fault in error.errors(include_url=False):
-            key, message = _describe_fault(fault, values, hidden)
-            # A union has a fault for each of its types; an infinite number is the closest one.
-            if key not in messages or fault["type"] == "finite_number":
+        for detail in error.errors(include_url=False):
+            key, message = _describe_error(detail, values, hidden)
+            # A union has an error for each of its types; an infinite number is the closest one.
+            if key not in messages or detail["type"] == "finite_number":
                 messages[key] = message
         yield from messages.items()
 
@@ -104,13 +104,13 @@ def _model_of_types(name: str, types: dict[str, Any]) -> type[BaseModel]:
     return create_model(name, __base__=_Section, **fields)
 
 
-def _describe_fault(
-    fault: "ErrorDetails", values: dict[str, Any], hidden: Container[str]
+def _describe_error(
+    detail: "ErrorDetails", values: dict[str, Any], hidden: Container[str]
 ) -> tuple[str, str]:
-    """Describe a fault that pydantic found, as dotted key and message."""
+    """Describe an error that pydantic found, as dotted key and message."""
     model: Any = _schema()
     path: tuple[Any, ...] = ()
-    for part in fault["loc"]:
+    for part in detail["loc"]:
         path = (*path, part)
         if part not in model.model_fields:
             return ".".join(map(str, path)), _describe_unknown_key(path, list(model.model_fields))
@@ -120,8 +120,8 @@ def _describe_fault(
         model = hint
     key = ".".join(path)
     value: Any = reduce(getitem, path, values)
-    if fault["type"] == "finite_number":
-        return key, f"found {fault['input']}, expected a finite number"
+    if detail["type"] == "finite_number":
+        return key, f"found {detail['input']}, expected a finite number"
     expected = describe_type(hint)
     if key in hidden:
         return key, f"has an interpolated value that is not {expected}"

@@ -26,9 +26,9 @@ def read_conll(path: Path) -> "Dataset":
     for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip("\r\n")
-        except UnicodeDecodeError as fault:
+        except UnicodeDecodeError as cause:
             raise DataError(
-                f"{path}: line {number}: not UTF-8 at byte {fault.start}; save the file as UTF-8"
+                f"{path}: line {number}: not UTF-8 at byte {cause.start}; save the file as UTF-8"
             ) from None
         cells = [cell.strip() for cell in text.split("\t" if "\t" in text else None)]
         if not any(cells) or cells[0] == DOCUMENT_START:

@@ -91,18 +91,18 @@ def _find_malformed_line(path: Path, suffix: str) -> str | None:
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as fault:
-            return f"line {number}: not UTF-8 at byte {fault.start}; save the file as UTF-8"
+        except UnicodeDecodeError as cause:
+            return f"line {number}: not UTF-8 at byte {cause.start}; save the file as UTF-8"
         if suffix == ".jsonl" and text.strip():
             try:
                 json.loads(text)
-            except json.JSONDecodeError as fault:
-                return f"line {number}: not JSON: {fault.msg} at column {fault.colno}"
+            except json.JSONDecodeError as cause:
+                return f"line {number}: not JSON: {cause.msg} at column {cause.colno}"
     if suffix == ".json":
         try:
             json.loads(path.read_text(encoding="utf-8-sig"))
-        except json.JSONDecodeError as fault:
-            return f"line {fault.lineno}: not JSON: {fault.msg} at column {fault.colno}"
+        except json.JSONDecodeError as cause:
+            return f"line {cause.lineno}: not JSON: {cause.msg} at column {cause.colno}"
     if suffix in (".csv", ".tsv"):
         return _find_malformed_record(path, delimiter="\t" if suffix == ".tsv" else ",")
     return None
@@ -119,6 +119,6 @@ def _find_malformed_record(path: Path, *, delimiter: str) -> str | None:
                 if len(cells) != width:
                     return f"line {line}: found {len(cells)} columns, expected {width}"
                 line = records.line_num + 1
-        except csv.Error as fault:
-            return f"line {line}: {fault} (an unbalanced quotation mark?)"
+        except csv.Error as cause:
+            return f"line {line}: {cause} (an unbalanced quotation mark?)"
     return "found a header, but no rows" if line == 2 else None

@@ -106,8 +106,8 @@ def _open_hub_dataset(config: DataConfig) -> Source:
         commit = find_commit(
             config.source, kind="dataset", revision=config.revision, error=DataError
         )
-    except HubUnreachable as fault:
-        only_cached, reason = True, fault
+    except HubUnreachable as cause:
+        only_cached, reason = True, cause
     try:
         # Offline where the Hub does not answer: load_dataset would retry for half a minute.
         with offline() if only_cached else nullcontext():

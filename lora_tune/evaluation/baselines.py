@@ -36,7 +36,7 @@ CODE = ("data", "evaluation", "models", "tasks")  # what cached features and out
 
 @dataclass(frozen=True)
 class Baselines:
-    """What needs no training of the model: results on the test rows, and facts of the base."""
+    """Results that need no training of the model, and what is known about the base model."""
 
     results: list[Result]
     example_predictions: list[Prediction]  # of the base model, for the recipe's examples
@@ -46,7 +46,10 @@ class Baselines:
 
     @property
     def constant_loss(self) -> float | None:
-        """The loss of predicting the same for all test rows; None where there is none."""
+        """The test loss of the constant prediction; None where the task has no such baseline.
+
+        It stands for the validation loss of a model that has learned nothing.
+        """
         constants = (r for r in self.results if r.name in (MAJORITY, CONSTANT))
         return next((result.evaluation.metrics["loss"] for result in constants), None)
 

@@ -95,10 +95,10 @@ def find_commit(name: str, *, kind: Kind, revision: str | None, error: type[Lora
         raise error(f"{where} this {kind} has no revision {revision!r}") from None
     except OfflineModeIsEnabled:
         raise HubUnreachable("offline mode is on: HF_HUB_OFFLINE") from None
-    except HfHubHTTPError as fault:
-        raise HubUnreachable(f"HTTP status {fault.response.status_code}") from None
-    except (HTTPError, OSError) as fault:
-        raise HubUnreachable(f"unreachable: {str(fault) or type(fault).__name__}") from None
+    except HfHubHTTPError as cause:
+        raise HubUnreachable(f"HTTP status {cause.response.status_code}") from None
+    except (HTTPError, OSError) as cause:
+        raise HubUnreachable(f"unreachable: {str(cause) or type(cause).__name__}") from None
     return str(info.sha)
 
 
@@ -153,9 +153,9 @@ def fetch_files(
     except GatedRepoError:  # metadata of gated repositories is public, their files are not
         where = f"{name}: on {constants.ENDPOINT}"
         raise error(IS_GATED.format(where=where, kind=kind)) from None
-    except (HfHubHTTPError, HTTPError, OSError) as fault:
+    except (HfHubHTTPError, HTTPError, OSError) as cause:
         raise error(
-            f"{name}: the download was interrupted ({first_line(fault)}); run the same command "
+            f"{name}: the download was interrupted ({first_line(cause)}); run the same command "
             "again to resume it"
         ) from None
     return Path(folder), Path(folder).name

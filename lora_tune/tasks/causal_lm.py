@@ -128,12 +128,12 @@ def _tokenize(
     }
     counts = []
     begin = start_tokens(tokenizer)
-    for ids, is_learnt in rows:
+    for ids, is_label in rows:
         counts.append(len(ids))
         if max_length is not None and len(ids) > max_length:
-            ids, is_learnt = _truncate(ids, is_learnt, begin, max_length)
+            ids, is_label = _truncate(ids, is_label, begin, max_length)
         labels = [
-            number if own else IGNORE_INDEX for number, own in zip(ids, is_learnt, strict=True)
+            number if own else IGNORE_INDEX for number, own in zip(ids, is_label, strict=True)
         ]
         columns["input_ids"].append(ids)
         columns["attention_mask"].append([1] * len(ids))
@@ -167,7 +167,7 @@ def _tokenize_pairs(
     """Tokenize prompts and completions apart, as when a prompt is continued.
 
     Returns:
-        For each row, its tokens, and whether each is learnt.
+        For each row, its tokens, and whether each is a label.
     """
     start = start_tokens(tokenizer)
     end = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
@@ -183,7 +183,7 @@ def _tokenize_pairs(
 
 
 def _truncate(
-    ids: list[int], is_learnt: list[bool], begin: list[int], max_length: int
+    ids: list[int], is_label: list[bool], begin: list[int], max_length: int
 ) -> tuple[list[int], list[bool]]:
     """Truncate a row: the prompt loses its beginning, down to half of max_length, then the end.
 
@@ -191,10 +191,10 @@ def _truncate(
         begin: tokens that stay at the beginning, where they are there.
     """
     first = len(begin) if ids[: len(begin)] == begin else 0
-    prompt = next((at for at, own in enumerate(is_learnt) if own), len(ids)) - first
+    prompt = next((at for at, own in enumerate(is_label) if own), len(ids)) - first
     room, rest = max_length - first, len(ids) - first - prompt
     after = first + max(0, prompt - max(room - rest, room // 2))
     return (
         (ids[:first] + ids[after:])[:max_length],
-        (is_learnt[:first] + is_learnt[after:])[:max_length],
+        (is_label[:first] + is_label[after:])[:max_length],
     )

@@ -17,7 +17,7 @@ def load_recipe(name: str, overrides: Sequence[str] = ()) -> Recipe:
         overrides: `key=value` with a dotted key and a YAML value, such as `lora.rank=16`.
 
     Raises:
-        RecipeError: with one line for each fault.
+        RecipeError: with one line for each error.
     """
     return recipe_file.load_recipe(name, overrides, check=check_task)
 

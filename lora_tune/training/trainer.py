@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class AdapterTrainer(Trainer):
-    """A Trainer that evaluates as the rest of lora_tune does: sorted by length, same metrics."""
+    """A Trainer with lora_tune's batches, loss, micro-batches, LoRA+ optimizer and evaluation."""
 
     control: TrainerControl
 

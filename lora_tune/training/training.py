@@ -1,7 +1,7 @@
 """One function trains: the published seed, other seeds, and what LoRA is compared with."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.evaluation.generation import evaluate_test, make_generator
@@ -18,7 +18,6 @@ from lora_tune.lora.initialization import (
 from lora_tune.models.layers import unfreeze_layers
 from lora_tune.run_context import RunContext
 from lora_tune.system.environment import free_memory
-from lora_tune.tasks import Prediction
 from lora_tune.training.arguments import make_arguments
 from lora_tune.training.history import History, list_evaluations, list_steps
 from lora_tune.training.trainer import AdapterTrainer
@@ -35,35 +34,25 @@ UNCHANGED = (
 
 @dataclass(frozen=True)
 class TrainedLora:
-    """A trained adapter on its base model, and its result on the test rows."""
+    """What one training of LoRA gave: what was trained, how, and its result on the test rows."""
 
-    predictor: Predictor  # with the trained model
     adapter: AdapterSummary
     history: History
-    result: Result
     arguments: "TrainingArguments"
-    # Of the published seed: metrics by label or type, and predictions for the recipe's examples.
-    groups: list[dict[str, Any]]
-    example_predictions: list[Prediction]
+    result: Result
     warnings: list[str]
-
-    @property
-    def model(self) -> "Module":
-        """The trained model."""
-        return self.predictor.model
 
     @property
     def autocast(self) -> str | None:
         """The type that it was trained in under autocast; None without."""
         return "bfloat16" if self.arguments.bf16 else "float16" if self.arguments.fp16 else None
 
-    def without_model(self) -> "TrainedLora":
-        """Release the model, so that its memory can be freed."""
-        return replace(self, predictor=replace(self.predictor, model=None))
 
-
-def train_lora(context: RunContext, seed: int) -> TrainedLora:
+def train_lora(context: RunContext, seed: int) -> tuple[TrainedLora, Predictor]:
     """Load the base model, attach and initialize LoRA, train it, and evaluate it on the test rows.
+
+    Returns:
+        What the training gave, and the trained model, ready to predict.
 
     Raises:
         LoraTuneError: the loss became NaN or infinite, or a setting does not fit the base model.
@@ -86,7 +75,7 @@ def train_lora(context: RunContext, seed: int) -> TrainedLora:
     if is_published:
         context.show(summary)
     history, arguments = train_model(context, LORA, adapted, {"seed": seed})
-    unchanged = is_unchanged(adapted, initial)
+    warnings = [UNCHANGED] if is_unchanged(adapted, initial) else []
     restore_base_weights(adapted, recipe.lora, initial=initial)
     # As trained: for some initializations, restoring the base weights doubles the rank.
     trained = summary.trainable_parameters
@@ -94,18 +83,7 @@ def train_lora(context: RunContext, seed: int) -> TrainedLora:
     predictor = Predictor(
         adapted, context.tokenizer, task, data.labels, recipe.generation, recipe.data
     )
-    return TrainedLora(
-        predictor=predictor,
-        adapter=summary,
-        history=history,
-        result=result,
-        arguments=arguments,
-        groups=task.metrics_by_group(result.evaluation.outputs, data.test) if is_published else [],
-        example_predictions=predictor.predict_inputs(
-            context.example_inputs if is_published else []
-        ),
-        warnings=[UNCHANGED] if unchanged else [],
-    )
+    return TrainedLora(summary, history, arguments, result, warnings), predictor
 
 
 def train_costly_baselines(context: RunContext) -> list[Result]:

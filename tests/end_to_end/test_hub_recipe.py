@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from lora_tune.config.recipe_file import load_recipe
+from lora_tune.tasks.recipes import load_recipe
 from tests.conftest import ROOT
 from tests.loopback_hub import LoopbackHub
 from tests.tiny import make_base, reviews

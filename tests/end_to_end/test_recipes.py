@@ -10,8 +10,9 @@ from safetensors.torch import load_file
 from lora_tune.artifacts.reload_check import ReloadCheck, record_outputs
 from lora_tune.artifacts.saved_adapter import load_adapter
 from lora_tune.cli import main
-from lora_tune.config.recipe_file import load_recipe, recipe_names
+from lora_tune.config.recipe_file import recipe_names
 from lora_tune.tasks import make_task
+from lora_tune.tasks.recipes import load_recipe
 from tests.conftest import ROOT
 from tests.tiny import make_base, reviews
 

@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from lora_tune.artifacts.reload_check import ReloadCheck
-from lora_tune.config.recipe_file import load_recipe
 from lora_tune.run import run_recipe as run
+from lora_tune.tasks.recipes import load_recipe
 from tests.tiny import make_base, reviews
 
 BASES = ["distilbert-base-uncased", "bert-base-cased", "roberta-base", "gpt2"]

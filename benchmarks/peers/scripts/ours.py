@@ -41,7 +41,7 @@ def main(job: Job, option: str) -> None:
         result = next(result for result in results if result.name == LINEAR_PROBE)
         settings = result.note
     else:
-        result = train_lora(context, job.seed).result
+        result = train_lora(context, job.seed)[0].result
         settings = describe_settings(context)
     assert result.train_seconds is not None
     report_result(

@@ -15,7 +15,6 @@ from lora_tune.commands.merge import MergeOptions, merge_adapters
 from lora_tune.config.data import DataConfig
 from lora_tune.config.lora import LoraConfig
 from lora_tune.config.model import ModelConfig
-from lora_tune.config.recipe_file import load_recipe
 from lora_tune.lora.adapter import load_adapter_weights, merge_adapter
 from lora_tune.models.checkpoint import resolve_checkpoint
 from lora_tune.models.loading import load_model
@@ -23,6 +22,7 @@ from lora_tune.models.quantization import is_quantized, measure_weight_memory, r
 from lora_tune.models.tokenizer import load_tokenizer
 from lora_tune.run import run_recipe
 from lora_tune.tasks import make_task
+from lora_tune.tasks.recipes import load_recipe
 from tests.integration.tasks.test_tasks import CASES
 from tests.parts import LABELS, Parts
 from tests.plain_peft import ask_plain_peft

@@ -8,9 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from lora_tune.config.model import ModelConfig
-from lora_tune.config.recipe_file import load_recipe
 from lora_tune.errors import ModelError
 from lora_tune.models.checkpoint import resolve_checkpoint
+from lora_tune.tasks.recipes import load_recipe
 from tests.command_server import CommandServer
 from tests.loopback_hub import LoopbackHub
 

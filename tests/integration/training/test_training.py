@@ -9,12 +9,12 @@ from safetensors.torch import load_file
 from transformers import AttentionInterface
 
 from lora_tune.artifacts.saved_adapter import load_adapter
-from lora_tune.config.recipe_file import load_recipe
 from lora_tune.data.batching import make_collator
 from lora_tune.data.splits import load_data
 from lora_tune.errors import LoraTuneError
 from lora_tune.evaluation.model_evaluation import evaluate_model
 from lora_tune.tasks import make_task
+from lora_tune.tasks.recipes import load_recipe
 
 
 def read_lines(path):
