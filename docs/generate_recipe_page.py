@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from lora_tune.config.data import DataConfig, SplitConfig
+from lora_tune.config.data import DataConfig, FormatConfig, SplitConfig
 from lora_tune.config.recipe import Sections
 from lora_tune.config.renamed_keys import RENAMED_KEYS
 from lora_tune.config.schema import describe_type
@@ -113,6 +113,8 @@ def page() -> str:
         elif is_dataclass(section):
             lines += [f"## {name}", _docstring(section), *_table(section, f"{name}.")]
         if name == "data":
+            lines += ["### format", _docstring(FormatConfig)]
+            lines += [*_table(FormatConfig, "data.format.")]
             lines += ["### The splits", _docstring(SplitConfig)]
             lines += [
                 "",

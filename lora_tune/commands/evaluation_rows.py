@@ -37,17 +37,18 @@ def load_evaluation_rows(adapter: SavedAdapter, data: Path | None) -> Evaluation
         name=manifest.recipe_name,
         where=f"{adapter.name}: its recipe",
         base=manifest.base.name,
-        labels=manifest.labels,
         source=None if data is None else "-",  # the run's own source is not needed then
     )
     tokenizer = load_adapter_tokenizer(adapter.folder)
+    # A single label is the column's own name, or there are none.
+    labels = manifest.labels if len(manifest.labels) > 1 else None
     if data is not None:
         split = load_file(data, recipe.data, task, labels=manifest.labels, tokenizer=tokenizer)
         return EvaluationRows(
             recipe, split, [f"The adapter may have been trained on rows of {data}."]
         )
     try:
-        loaded = load_data(recipe.data, task, tokenizer)
+        loaded = load_data(recipe.data, task, tokenizer, labels=labels)
     except DataError as error:
         raise DataError(f"{error}; or name a file of labeled rows with --data FILE") from None
     if loaded.fingerprint() != manifest.data_fingerprint:

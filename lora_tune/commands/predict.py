@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 
 from lora_tune.artifacts.saved_adapter import find_adapter, load_predictor, load_preprocessor
-from lora_tune.commands.input_rows import INPUT_FORMATS, InputRow, make_rows, read_rows
-from lora_tune.commands.output import show
+from lora_tune.commands.input_rows import InputRow, make_rows, read_rows
+from lora_tune.commands.output import show, show_error
 from lora_tune.commands.prediction_file import (
     check_output,
     describe_bad_rows,
@@ -14,6 +14,7 @@ from lora_tune.commands.prediction_file import (
 )
 from lora_tune.commands.process_setup import prepare_process
 from lora_tune.commands.shared_arguments import Verbs, add_adapter, add_base, add_verb
+from lora_tune.data.file_reader import FORMATS
 from lora_tune.data.preprocessing import Preprocessor
 from lora_tune.errors import DataError
 from lora_tune.report.tables import format_cell, format_table, shorten_text
@@ -40,7 +41,7 @@ def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
     rows.add_argument(
         "--input",
         metavar="FILE",
-        help="a txt, csv, tsv, jsonl, json or parquet file; - for standard input",
+        help="a csv, tsv, jsonl, json, parquet, xlsx or txt file; - for standard input",
     )
     parser.add_argument(
         "--column",
@@ -49,7 +50,7 @@ def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--format",
-        choices=INPUT_FORMATS,
+        choices=FORMATS,
         help="of the input (default: its file extension; txt for standard input)",
     )
     parser.add_argument(
@@ -115,7 +116,10 @@ def prediction_table(
 
 def _read_input(options: argparse.Namespace, preprocessor: Preprocessor) -> list[InputRow]:
     if options.input:
-        return read_rows(options.input, preprocessor, options.column, options.format)
+        rows, notes = read_rows(options.input, preprocessor, options.column, options.format)
+        for note in notes:
+            show_error(f"Note: {note}")
+        return rows
     if options.text:
         return make_rows(options.text, preprocessor)
     for cells in options.row:

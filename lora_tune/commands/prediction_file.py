@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from lora_tune.commands.input_rows import STREAM, InputRow
+from lora_tune.commands.input_rows import InputRow
+from lora_tune.data.file_reader import STREAM
 from lora_tune.errors import DataError
 from lora_tune.evaluation.predictor import Predictor
 from lora_tune.tasks import Prediction

@@ -1,5 +1,6 @@
 """The recipe's `data:` section: where the rows come from and how they become tokens."""
 
+import codecs
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Literal
@@ -10,6 +11,8 @@ from lora_tune.config.validation import (
     check_proportion,
     check_seed,
 )
+
+NO_QUOTE = "none"  # the value of `data.format.quote` where quotation marks are text
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,54 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class FormatConfig:
+    """How csv, tsv and txt files are written, where they differ from UTF-8 and RFC 4180."""
+
+    delimiter: str | None = None
+    """The character between cells, such as `";"`. If null, a comma in csv and a tab in tsv; where
+    the header of a csv file has no comma, the semicolon, tab or bar that it has."""
+
+    encoding: str | None = None
+    """The character encoding, such as `latin-1` or `cp1252`. If null, UTF-8; or UTF-16 where the
+    file begins with its byte-order mark."""
+
+    quote: str | None = None
+    """The character around cells that contain delimiters or line breaks; `none` where quotation
+    marks are text. If null, the double quotation mark."""
+
+    header: list[str] | None = None
+    """The column names of a file whose first row is not a header."""
+
+    def validate(self) -> Problems:
+        """Yield what the types of the fields cannot rule out."""
+        for key in ("delimiter", "quote"):
+            value = getattr(self, key)
+            if value is not None and len(value) != 1 and (key, value) != ("quote", NO_QUOTE):
+                other = f", or {NO_QUOTE}" if key == "quote" else ""
+                yield key, f"found {value!r}, expected one character{other}"
+            elif value in ("\n", "\r", "\0"):
+                yield key, f"found {value!r}, which ends a row"
+        if self.delimiter is not None and self.delimiter == (self.quote or '"'):
+            yield "quote", f"found {self.delimiter!r}, which is also the delimiter"
+        if self.encoding is not None and not _is_encoding(self.encoding):
+            yield "encoding", f"found {self.encoding!r}, expected one such as latin-1 or cp1252"
+        if self.header is not None and (
+            not all(self.header) or len(set(self.header)) < len(self.header)
+        ):
+            yield "header", f"found {self.header}, expected a different name for each column"
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """The rows, their columns and labels, the splits, and tokenization."""
 
-    source: str = "???"
-    """A file (csv, tsv, json, jsonl, parquet, conll), a folder of such files, a dataset ID on the
-    Hub, or `embedded:NAME` for a data set that comes with lora_tune. Required."""
+    source: str | dict[str, str] = "???"
+    """A file (csv, tsv, json, jsonl, parquet, conll, txt, xlsx), a folder of such files, a dataset
+    ID on the Hub, or `embedded:NAME` for a data set that comes with lora_tune. A mapping names a
+    file for each class, such as `{positive: pos.txt, negative: neg.txt}`. Required."""
+
+    format: FormatConfig = field(default_factory=FormatConfig)
+    """How csv, tsv and txt files are written."""
 
     subset: str | None = None
     """The configuration of a Hub dataset that has several."""
@@ -63,8 +108,13 @@ class DataConfig:
     revision: str | None = None
     """The branch, tag or commit of a Hub dataset. If null, its main branch."""
 
+    id: str | None = None
+    """The column that identifies a row, such as `ticket_id`, in predictions and reports. If null,
+    rows are identified by their number."""
+
     text: str = "text"
-    """The column with the text (for `token_classification`, the list of words)."""
+    """The column with the text (for `token_classification`, the list of words); or a template of
+    several columns, such as `"{subject}\\n\\n{body}"`."""
 
     text_pair: str | None = None
     """The column with a second text, for tasks on pairs of texts."""
@@ -93,6 +143,15 @@ class DataConfig:
     """The label names in the order of their IDs. If null, those that the column defines, else
     those found in train, sorted."""
 
+    missing: Literal["refuse", "drop"] = "refuse"
+    """What happens with rows without text or label (null, NaN, empty or blank): `refuse` names them
+    and stops, `drop` leaves them out."""
+
+    rare: Literal["drop", "other"] | None = None
+    """What happens with classes that have fewer rows than there are splits to fill: `drop` leaves
+    their rows out, `other` makes them one class of that name. If null, they are named as an
+    error."""
+
     class_weights: Literal["balanced"] | list[float] | None = None
     """The weight of each class in the training loss: `balanced` (inversely proportional to its
     number of rows), or a list of numbers in the order of `labels`. If null, all are 1."""
@@ -108,7 +167,8 @@ class DataConfig:
     """The rows to select the best epoch on."""
 
     test: SplitConfig = field(default_factory=SplitConfig)
-    """The rows that the comparison is computed on. Training never reads them."""
+    """The rows that the comparison is computed on. Training never reads them. Where the source has
+    no test split and none is named, a fifth of the training rows."""
 
     train_rows: int | None = None
     """The number of training rows to keep after validation and test rows are set aside, drawn with
@@ -131,7 +191,7 @@ class DataConfig:
 
     def validate(self) -> Problems:
         """Yield what the types of the fields cannot rule out."""
-        for name in ("train", "validation", "test"):
+        for name in ("format", "train", "validation", "test"):
             for key, message in getattr(self, name).validate():
                 yield f"{name}.{key}", message
         if self.train.fraction is not None:
@@ -150,7 +210,7 @@ class DataConfig:
             yield "labels", f"must name at least 2 classes, got {self.labels}"
 
     def _validate_templates(self) -> Problems:
-        for key in ("prompt", "completion", "system"):
+        for key in ("text", "text_pair", "prompt", "completion", "system"):
             template = getattr(self, key) or ""
             try:
                 parts = list(Formatter().parse(template))
@@ -175,3 +235,10 @@ class DataConfig:
             yield "class_weights", "needs data.labels, since the weights are in their order"
         elif len(weights) != len(self.labels):
             yield "class_weights", f"found {len(weights)} numbers for {len(self.labels)} labels"
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        return codecs.lookup(name)._is_text_encoding
+    except LookupError:
+        return False

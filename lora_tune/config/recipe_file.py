@@ -112,7 +112,7 @@ def parse_recipe(
         recipe = make_recipe(
             resolved,
             name=name,
-            source_as_written=leaves["data.source"],
+            source_as_written=_describe_source(as_written["data"]["source"]),
             text=OmegaConf.to_yaml(config),
         )
         problems = [*recipe.validate(), *(check(recipe) if check else ())]
@@ -200,6 +200,13 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
             value = _merge(old, value)
         merged[key] = value
     return merged
+
+
+def _describe_source(source: Any) -> str:
+    """Describe `data.source` as one text; a file for each class as `class: file, class: file`."""
+    if isinstance(source, dict):
+        return ", ".join(f"{label}: {file}" for label, file in source.items())
+    return str(source)
 
 
 def _leaves(mapping: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

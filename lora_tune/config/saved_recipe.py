@@ -3,7 +3,6 @@
 Recipes that earlier versions saved go on loading: renamed keys are moved without a message.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -15,13 +14,14 @@ from lora_tune.config.redaction import is_secret
 from lora_tune.config.renamed_keys import move_renamed_keys
 from lora_tune.errors import RecipeError
 
-# The keys of `data:` that determine how a row becomes an input.
-INPUT_KEYS = ("text", "text_pair", "prompt", "completion", "messages", "chat_template", "system")
+# The keys of `data:` that determine how a file is read and how a row becomes an input.
+INPUT_KEYS = (
+    *("text", "text_pair", "prompt", "completion", "messages", "chat_template", "system"),
+    *("id", "format", "label", "labels"),
+)
 
 
-def load_saved_recipe(
-    text: str, *, name: str, where: str, base: str, labels: Sequence[str], source: str | None
-) -> Recipe:
+def load_saved_recipe(text: str, *, name: str, where: str, base: str, source: str | None) -> Recipe:
     """Parse the task, data, seeds and generation of a finished run's recipe.
 
     All other keys have their defaults.
@@ -31,7 +31,6 @@ def load_saved_recipe(
         name: the recipe's name.
         where: the file that the text comes from, for messages.
         base: the base model to use.
-        labels: the label names to use.
         source: the source of rows to use; None for the recipe's own.
 
     Raises:
@@ -41,10 +40,7 @@ def load_saved_recipe(
     sections = {
         "task": saved["task"],
         "model": {"name": base},
-        "data": saved["data"]
-        | ({"source": source} if source else {})
-        # A single label is the column's own name, or there are none.
-        | {"labels": list(labels) if len(labels) > 1 else None},
+        "data": saved["data"] | ({"source": source} if source else {}),
         "training": {"seed": saved["training"]["seed"]},
         "seeds": saved.get("seeds"),
         "generation": saved.get("generation", {}),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from lora_tune.config.data import DataConfig
 from lora_tune.data.columns import text_problem
+from lora_tune.data.list_cells import parse_list
 from lora_tune.errors import DataError, ModelError, RowError, first_line
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def read_messages(cell: Any) -> Messages:
     Raises:
         DataError: the cell is not a conversation.
     """
+    if isinstance(cell, str):
+        cell = parse_list(cell) or cell
     if not isinstance(cell, list) or not cell:
         raise DataError(
             f"found {cell!r:.60}, expected a list of messages, each {{role, content}} or "

@@ -1,70 +1,49 @@
-"""Columns of raw rows: their texts, and the IDs of their labels."""
+"""The columns that a row's texts are made of: one column, or a template of several."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from string import Formatter
+from typing import Any
 
 from lora_tune.errors import DataError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
 
-ROW = "__row__"  # the column with the row's number in its source
+def named_columns(*templates: str | None) -> list[str]:
+    """List the columns that templates name in braces, without repetition, in their order."""
+    parts = (part for template in templates for part in Formatter().parse(template or ""))
+    return list(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
 
 
-def read_texts(rows: "Dataset", column: str, *, where: str) -> list[str]:
-    """Read the texts of a column.
+def fill_template(template: str | None, row: Mapping[str, Any]) -> str:
+    """Replace the column names in a template by a row's values; null becomes an empty string.
 
-    Args:
-        rows: with the column ROW.
-        column: of the texts.
-        where: the split, for the error.
+    Braces in the values are not replaced.
+    """
+    parts = Formatter().parse(template or "")
+    return "".join(
+        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
+        for text, name, _, _ in parts
+    )
+
+
+def text_columns(text: str) -> list[str]:
+    """List the columns of a recipe's text: those of a template, or the column that it names."""
+    return named_columns(text) or [text]
+
+
+def fill_text(text: str, row: Mapping[str, Any]) -> Any:
+    """Take a row's text: a filled template, or the cell of the column.
 
     Raises:
-        DataError: a row has no text.
+        DataError: there is no text; the message does not say which row it is.
     """
-    texts = list(rows[column])
-    for number, text in zip(rows[ROW], texts, strict=True):
-        problem = text_problem(text)
-        if problem:
-            raise DataError(
-                f"{where}: column {column!r}, row {number} (rows count from 0): {problem}"
-            )
-    return texts
-
-
-def class_label_names(rows: "Dataset", column: str) -> list[str] | None:
-    """Return the names of a ClassLabel column, or of a column of lists of ClassLabels.
-
-    Returns:
-        The names in the order of their IDs; None for another column.
-    """
-    feature = rows.features[column]
-    names = getattr(feature, "names", None) or getattr(
-        getattr(feature, "feature", None), "names", None
-    )
-    return list(names) if names else None
-
-
-def label_id(
-    label: object, labels: Sequence[str], column_names: Sequence[str] | None
-) -> int | None:
-    """Convert a label of a row to its ID.
-
-    Args:
-        label: a name; or a number, which is an index into the names of the column if these are the
-            recipe's labels in another order, and else an index into the recipe's labels.
-        labels: the recipe's label names in the order of their IDs.
-        column_names: the names of a ClassLabel column; None for another column.
-
-    Returns:
-        The ID, from 0; None where the label is not among the labels.
-    """
-    if isinstance(label, int) and not isinstance(label, bool):
-        names = column_names if column_names and set(column_names) == set(labels) else labels
-        if not 0 <= label < len(names):
-            return None
-        label = names[label]
-    return list(labels).index(label) if isinstance(label, str) and label in labels else None
+    is_template = bool(named_columns(text))
+    found = fill_template(text, row) if is_template else row[text]
+    if is_template and not any(str(row[name] or "").strip() for name in named_columns(text)):
+        found = None
+    problem = text_problem(found)
+    if problem:
+        raise DataError(problem)
+    return found
 
 
 def text_problem(text: object) -> str | None:

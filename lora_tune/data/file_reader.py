@@ -1,77 +1,106 @@
-"""Data files read into rows: csv, tsv, json, jsonl, parquet and conll."""
+"""Data files read into rows of text, for every command: the one place that knows the formats."""
 
-import csv
-import glob
-import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TextIO
 
+import numpy as np
+import pyarrow as pa
+
+from lora_tune.config.data import FormatConfig
 from lora_tune.data.conll import read_conll
+from lora_tune.data.delimited_file import DELIMITERS, read_delimited
+from lora_tune.data.excel_file import read_excel
+from lora_tune.data.json_file import read_json
+from lora_tune.data.table import Record, Table, collect_table
+from lora_tune.data.text_file import open_text
+from lora_tune.data.typed_rows import read_parquet
 from lora_tune.errors import DataError, did_you_mean, first_line
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-ONLY_EMPTY_IS_NULL = {"keep_default_na": False, "na_values": [""]}  # a review may say "N/A"
-CONLL = ".conll"
-# Suffix -> the dataset builder that reads the file, and its options.
-BUILDERS: dict[str, tuple[str, dict[str, object]]] = {
-    ".csv": ("csv", ONLY_EMPTY_IS_NULL),
-    ".tsv": ("csv", {"sep": "\t", **ONLY_EMPTY_IS_NULL}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
-SUFFIXES = (*BUILDERS, CONLL)
-FORMATS = ", ".join(suffix[1:] for suffix in SUFFIXES)
+FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "conll", "txt", "xlsx")
+SUFFIXES = tuple(f".{name}" for name in FORMATS)
+STREAM = "-"  # standard input
+TEXT_COLUMN = "text"  # of files that have no columns
 
 
-def read_file(path: Path, file_format: str | None = None) -> "Dataset":
-    """Read the rows of one file; text may begin with a byte-order mark.
+def read_file(
+    path: Path | str,
+    config: FormatConfig | None = None,
+    *,
+    name: str | None = None,
+    file_format: str | None = None,
+    text_column: str = TEXT_COLUMN,
+) -> Table:
+    """Read the rows of one file.
+
+    Rows that cannot be used stay in the table, with their problems; see `Table.check`.
 
     Args:
         path: of the file.
-        file_format: one of FORMATS; None for the one that the path's suffix names.
+        config: how it is written; None for the default of its format.
+        name: of the file, for messages; None for its path.
+        file_format: one of FORMATS; None for the one that the name's suffix names, and txt for
+            standard input.
+        text_column: the column of a txt file, which has a row on each line.
 
     Raises:
-        DataError: the file does not exist, or is malformed; names the line where it is known.
+        DataError: the file does not exist, is no file of its format, or has no rows.
     """
-    import datasets
-
+    path, name = Path(path), name or str(path)
+    suffix = ".txt" if name == STREAM else Path(name).suffix.lower()
     if not path.is_file():
-        raise DataError(f"{path}: no such file (looked from {Path.cwd()}){suggest_path(path)}")
-    suffix = f".{file_format}" if file_format else path.suffix.lower()
-    if suffix not in SUFFIXES:
-        found = f"a {path.suffix} file" if path.suffix else "a file without an extension"
-        raise DataError(f"{path}: found {found}, expected {FORMATS}")
-    if not path.stat().st_size:
-        raise DataError(f"{path}: the file is empty")
-    if suffix == CONLL:
-        return read_conll(path)
-    builder, options = BUILDERS[suffix]
+        kind = "found a folder, expected a file" if path.is_dir() else "no such file"
+        raise DataError(f"{name}: {kind} (looked from {Path.cwd()}){suggest_path(path)}")
+    if file_format is None and suffix not in SUFFIXES:
+        found = f"a {suffix} file" if suffix else "a file without an extension"
+        raise DataError(f"{name}: found {found}, expected {', '.join(FORMATS)}")
     try:
-        splits = datasets.load_dataset(builder, data_files=glob.escape(str(path)), **options)
-    except (datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
-        problem = _find_malformed_line(path, suffix) or first_line(error.__cause__ or error)
-        raise DataError(f"{path}: {problem}") from None
-    return splits["train"]
+        return _read(path, name, file_format or suffix[1:], config or FormatConfig(), text_column)
+    except OSError as error:
+        raise DataError(f"{name}: cannot be read: {first_line(error)}") from None
 
 
-def read_files(paths: list[Path]) -> "Dataset":
-    """Read files with the same columns, and concatenate their rows.
+@contextmanager
+def local_file(path: Path | str) -> Iterator[Path]:
+    """Give a file's path; standard input, `-`, is copied to a temporary file."""
+    if str(path) != STREAM:
+        yield Path(path)
+        return
+    with tempfile.NamedTemporaryFile(prefix="lora_tune-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield Path(copy.name)
+
+
+def concatenate(tables: list[Table], name: str) -> Table:
+    """Put the rows of several files together.
 
     Raises:
-        DataError: a file cannot be read, or their columns differ.
+        DataError: their columns differ.
     """
-    import datasets
-
-    try:
-        return datasets.concatenate_datasets([read_file(path) for path in paths])
-    except ValueError as error:
-        raise DataError(
-            f"{paths[0]}: its columns differ from those of the split's other files: "
-            f"{first_line(error)}"
-        ) from None
+    if len(tables) == 1:
+        return tables[0]
+    for table in tables[1:]:
+        if set(table.column_names) != set(tables[0].column_names):
+            differ = set(table.column_names) ^ set(tables[0].column_names)
+            raise DataError(
+                f"{table.name}: its columns differ from those of {tables[0].name}: "
+                f"{', '.join(sorted(differ))}"
+            )
+    names = tables[0].column_names
+    cells = [table.check().cells.select(names) for table in tables]
+    return Table(
+        name,
+        pa.concat_tables(cells),
+        np.arange(sum(map(len, tables))),
+        unreadable={key: why for table in tables for key, why in table.unreadable.items()},
+        class_names=tables[0].class_names,
+        notes=tuple(note for table in tables for note in table.notes),
+    )
 
 
 def suggest_path(path: Path) -> str:
@@ -84,41 +113,28 @@ def suggest_path(path: Path) -> str:
     return did_you_mean(path.name, names, prefix=f"{path.parent}/")
 
 
-def _find_malformed_line(path: Path, suffix: str) -> str | None:
-    """Find the first line of a file that cannot be read, and describe its problem."""
-    if suffix == ".parquet":
-        return None
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as cause:
-            return f"line {number}: not UTF-8 at byte {cause.start}; save the file as UTF-8"
-        if suffix == ".jsonl" and text.strip():
-            try:
-                json.loads(text)
-            except json.JSONDecodeError as cause:
-                return f"line {number}: not JSON: {cause.msg} at column {cause.colno}"
-    if suffix == ".json":
-        try:
-            json.loads(path.read_text(encoding="utf-8-sig"))
-        except json.JSONDecodeError as cause:
-            return f"line {cause.lineno}: not JSON: {cause.msg} at column {cause.colno}"
-    if suffix in (".csv", ".tsv"):
-        return _find_malformed_record(path, delimiter="\t" if suffix == ".tsv" else ",")
-    return None
+def _read(path: Path, name: str, file_format: str, config: FormatConfig, text_column: str) -> Table:
+    if file_format in DELIMITERS:
+        return read_delimited(path, name, file_format, config)
+    if file_format in ("json", "jsonl"):
+        return read_json(path, name, config.encoding)
+    if not path.stat().st_size:
+        raise DataError(f"{name}: the file is empty")
+    if file_format == "parquet":
+        return read_parquet(path, name)
+    if file_format == "xlsx":
+        return read_excel(path, name)
+    if file_format == "conll":
+        return read_conll(path, name, config.encoding)
+    opened = open_text(path, name, config.encoding)
+    with opened.file as file:
+        notes = [opened.note] if opened.note else []
+        lines = _lines(file, text_column)
+        return collect_table(
+            lines, name, columns=[text_column], notes=notes, encoding=opened.encoding
+        )
 
 
-def _find_malformed_record(path: Path, *, delimiter: str) -> str | None:
-    """Find the first record of a csv or tsv file that differs from the header, or is no record."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        records = csv.reader(file, delimiter=delimiter, strict=True)
-        width, line = None, 1
-        try:
-            for cells in records:
-                width = width or len(cells)
-                if len(cells) != width:
-                    return f"line {line}: found {len(cells)} columns, expected {width}"
-                line = records.line_num + 1
-        except csv.Error as cause:
-            return f"line {line}: {cause} (an unbalanced quotation mark?)"
-    return "found a header, but no rows" if line == 2 else None
+def _lines(file: TextIO, column: str) -> Iterator[Record]:
+    for number, line in enumerate(file, start=1):
+        yield Record(number, {column: line.rstrip("\r\n")})

@@ -5,7 +5,6 @@
 
 import json
 from collections.abc import Mapping
-from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.config.data import DataConfig
@@ -17,29 +16,17 @@ from lora_tune.data.chats import (
     render_chat_prompt,
     user_message,
 )
-from lora_tune.data.columns import text_problem
+from lora_tune.data.columns import (
+    fill_template,
+    fill_text,
+    named_columns,
+    text_columns,
+    text_problem,
+)
 from lora_tune.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-def named_columns(*templates: str | None) -> list[str]:
-    """List the columns that templates name in braces, without repetition, in their order."""
-    parts = (part for template in templates for part in Formatter().parse(template or ""))
-    return list(dict.fromkeys(name for _, name, _, _ in parts if name is not None))
-
-
-def fill_template(template: str | None, row: Mapping[str, Any]) -> str:
-    """Replace the column names in a template by a row's values; null becomes an empty string.
-
-    Braces in the values are not replaced.
-    """
-    parts = Formatter().parse(template or "")
-    return "".join(
-        text + ("" if name is None else str(row[name] if row[name] is not None else ""))
-        for text, name, _, _ in parts
-    )
 
 
 def input_columns(config: DataConfig) -> list[str]:
@@ -47,8 +34,8 @@ def input_columns(config: DataConfig) -> list[str]:
     if config.messages is not None:
         return [config.messages, *named_columns(config.system)]
     if config.completion is None:
-        return [config.text]
-    return named_columns(config.prompt, config.system) or [config.text]
+        return text_columns(config.text)
+    return named_columns(config.prompt, config.system) or text_columns(config.text)
 
 
 def read_training_row(row: Mapping[str, Any], config: DataConfig) -> tuple[Any, str, str]:
@@ -100,7 +87,8 @@ def preprocess_prompt(
         cell = row[config.messages]
         messages = read_messages(_parse_cell(cell) if isinstance(cell, str) else cell)
     else:
-        prompt = row[config.text] if config.completion is None else _fill_prompt(row, config)
+        has_prompt = config.completion is not None
+        prompt = _fill_prompt(row, config) if has_prompt else fill_text(config.text, row)
         problem = text_problem(prompt)
         if problem:
             raise DataError(problem)
@@ -129,7 +117,8 @@ def render_prompt(item: Any, tokenizer: "PreTrainedTokenizerBase") -> str:
 
 def _fill_prompt(row: Mapping[str, Any], config: DataConfig) -> str:
     """Fill the prompt; where no template names a column, append the text column to it."""
-    text = "" if named_columns(config.prompt, config.system) else str(row[config.text])
+    has_columns = named_columns(config.prompt, config.system)
+    text = "" if has_columns else fill_text(config.text, row)
     return fill_template(config.prompt, row) + text
 
 

@@ -1,14 +1,15 @@
 """The part of a task that loading rows needs; `tasks/task.py` implements it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.rows import RowBatch
+from lora_tune.data.table import Table
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -34,13 +35,11 @@ class RowReader(Protocol):
     def columns(self, config: DataConfig, *, labeled: bool = True) -> list[tuple[str, str]]:
         """List the columns that a row must have, with their recipe keys."""
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str] | None:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str] | None:
         """List the label names in the order of their IDs."""
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
-        """Read texts, inputs, labels (rows, ...) and label texts."""
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
+        """Read texts, inputs and labels, batch by batch."""
 
     def preprocess_row(
         self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
@@ -56,7 +55,13 @@ class RowReader(Protocol):
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
-        *,
-        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenize inputs, truncated to max_length tokens."""
+
+    def tokenize_training(
+        self,
+        batches: Iterable[tuple[Sequence[Any], np.ndarray]],
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> Iterator[tuple[dict[str, list[Any]], np.ndarray]]:
+        """Tokenize batches of training rows, which may become other rows, such as blocks."""

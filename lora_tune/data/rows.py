@@ -1,10 +1,12 @@
 """The rows of a split: labeled, and tokenized for a model."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from lora_tune.data.arrow_store import select_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -12,40 +14,51 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Labeled rows of one split. Lists have an item for each row."""
+class RowBatch(NamedTuple):
+    """Consecutive rows, read by a task."""
 
-    name: str  # of the split
-    origin: str  # the file, or the split of the source, that the rows were read from
-    row_numbers: list[int]  # in the origin, from 0
     texts: list[str]  # as people read them
     inputs: list[Any]  # as the task tokenizes them
     labels: np.ndarray  # (rows, ...), as the task encodes them
     label_texts: list[str]  # as people read them
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Labeled rows of one split. Sequences have an item for each row, and may be on disk."""
+
+    name: str  # of the split
+    origin: str  # the file, or the split of the source, that the rows were read from
+    row_numbers: Sequence[int]  # in the origin, from 0
+    texts: Sequence[str]  # as people read them
+    inputs: Sequence[Any]  # as the task tokenizes them
+    labels: np.ndarray  # (rows, ...), as the task encodes them
+    label_texts: Sequence[str]  # as people read them
     label_names: list[str]  # in the order of their IDs; the same for every split
+    ids: Sequence[str | None] | None = None  # of `data.id`; None where the recipe names no column
 
     @property
     def row_keys(self) -> list[tuple[str, int]]:
         """Origin and row number of each row, which identify it across splits."""
         return [(self.origin, number) for number in self.row_numbers]
 
-    def select(self, name: str, indices: Sequence[int]) -> "Rows":
+    def select(self, name: str, indices: Sequence[int] | np.ndarray) -> "Rows":
         """Select some of the rows.
 
         Args:
             name: of the split that they become.
             indices: of the rows, from 0.
         """
-        return Rows(
-            name,
-            self.origin,
-            [self.row_numbers[i] for i in indices],
-            [self.texts[i] for i in indices],
-            [self.inputs[i] for i in indices],
-            self.labels[list(indices)],
-            [self.label_texts[i] for i in indices],
-            self.label_names,
+        chosen = np.asarray(indices, dtype=np.int64)
+        return replace(
+            self,
+            name=name,
+            row_numbers=np.asarray(self.row_numbers, dtype=np.int64)[chosen].tolist(),
+            texts=select_rows(self.texts, chosen),
+            inputs=select_rows(self.inputs, chosen),
+            labels=self.labels[chosen],
+            label_texts=select_rows(self.label_texts, chosen),
+            ids=None if self.ids is None else select_rows(self.ids, chosen),
         )
 
 

@@ -1,19 +1,17 @@
 """Rows drawn from a split: shards, random samples, and rows set aside from training rows."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from lora_tune.config.data import DataConfig, SplitConfig
+from lora_tune.config.data import SplitConfig
 from lora_tune.data.row_reader import RowReader
 from lora_tune.data.rows import SPLITS, Rows
+from lora_tune.data.table import Table
 from lora_tune.errors import DataError
 
-if TYPE_CHECKING:
-    from datasets import Dataset
+SHOWN = 10  # classes in a message
 
 
-def sample_rows(rows: "Dataset", split: SplitConfig, *, key: str, seed: int) -> "Dataset":
+def sample_rows(rows: Table, split: SplitConfig, *, key: str, seed: int) -> Table:
     """Select a split's shard, then draw its samples.
 
     Args:
@@ -26,26 +24,30 @@ def sample_rows(rows: "Dataset", split: SplitConfig, *, key: str, seed: int) -> 
         DataError: there are too few rows.
     """
     if split.shards is not None:
-        rows = rows.shard(num_shards=split.shards, index=split.shard)
+        assert split.shard is not None
+        rows = rows.select(np.array_split(np.arange(len(rows)), split.shards)[split.shard])
     if split.samples is not None:
         if split.samples > len(rows):
             raise DataError(
                 f"{key}.samples: asks for {split.samples} rows, found {len(rows)}; for all rows, "
                 f"set {key}.samples=null"
             )
-        rows = rows.shuffle(seed=seed).select(range(split.samples))
+        rows = rows.select(np.random.default_rng(seed).permutation(len(rows))[: split.samples])
     if not len(rows):
         raise DataError(f"{key}: found no rows")
     return rows
 
 
-def set_aside(name: str, rows: Rows, config: DataConfig, task: RowReader) -> tuple[Rows, Rows]:
+def set_aside(
+    name: str, rows: Rows, fraction: float, *, seed: int, task: RowReader
+) -> tuple[Rows, Rows]:
     """Split training rows in two, stratified by class.
 
     Args:
-        name: of the split to create, `validation` or `test`; its section has the fraction.
+        name: of the split to create, `validation` or `test`.
         rows: of train.
-        config: of the data.
+        fraction: of the rows to set aside.
+        seed: of the draw.
         task: knows whether rows have classes.
 
     Returns:
@@ -57,22 +59,15 @@ def set_aside(name: str, rows: Rows, config: DataConfig, task: RowReader) -> tup
     from sklearn.model_selection import train_test_split
 
     total = len(rows.texts)
-    fraction = getattr(config, name).fraction
     size = round(fraction * total)
     counts = np.bincount(rows.labels) if task.has_classes else np.array([total])
     present = int((counts > 0).sum())
     if size < present or counts[counts > 0].min() < 2 or total - size < present:
-        by_label = task.label_counts(rows.labels, rows.label_names) if task.has_classes else {}
-        shown = ", ".join(f"{label} {count}" for label, count in by_label.items())
-        found, missing = (f" ({shown})", "rows of some class") if shown else ("", "rows")
-        raise DataError(
-            f"data.{name}.fraction: {fraction} of {total} training rows{found} leaves one side "
-            f"without {missing}; name rows with data.{name}.file or data.{name}.split"
-        )
+        raise DataError(_describe_small(name, fraction, rows, task=task, size=size))
     kept, held_out = train_test_split(
         np.arange(total),
         test_size=size,
-        random_state=config.seed,
+        random_state=seed,
         stratify=rows.labels if task.has_classes else None,
     )
     return rows.select("train", kept), rows.select(name, held_out)
@@ -125,3 +120,24 @@ def check_disjoint(rows: dict[str, Rows]) -> None:
                 f"data.{name}.fraction to take rows from train"
             )
         split_of |= dict.fromkeys(rows[name].row_keys, name)
+
+
+def _describe_small(name: str, fraction: float, rows: Rows, *, task: RowReader, size: int) -> str:
+    """Describe why a fraction of the rows leaves one side without rows of some class."""
+    total = len(rows.texts)
+    by_label = task.label_counts(rows.labels, rows.label_names) if task.has_classes else {}
+    counts = {label: count for label, count in by_label.items() if count}
+    shown = ", ".join(f"{label} {count}" for label, count in list(counts.items())[:SHOWN])
+    more = f", and {len(counts) - SHOWN} more classes" if len(counts) > SHOWN else ""
+    found = f" ({shown}{more})" if shown else ""
+    enough = np.ceil(100 * len(counts) / total) / 100 if counts else 1
+    if counts and min(counts.values()) >= 2 and size < len(counts) and enough <= 0.5:
+        return (
+            f"data.{name}.fraction: {fraction} of {total} training rows{found} is {size} rows for "
+            f"{len(counts)} classes; set data.{name}.fraction={enough:g} or more"
+        )
+    missing = "rows of some class" if counts else "rows"
+    return (
+        f"data.{name}.fraction: {fraction} of {total} training rows{found} leaves one side "
+        f"without {missing}; name rows with data.{name}.file or data.{name}.split"
+    )

@@ -1,24 +1,32 @@
-"""The source of a recipe's rows: a file, a folder, a Hub dataset or a data set of the package."""
+"""The source of a recipe's rows: files, folders, a Hub dataset or a data set of the package."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lora_tune.config.data import DataConfig
-from lora_tune.data.file_reader import FORMATS, SUFFIXES, read_file, read_files, suggest_path
+from lora_tune.data.columns import named_columns
+from lora_tune.data.file_reader import (
+    FORMATS,
+    SUFFIXES,
+    TEXT_COLUMN,
+    concatenate,
+    read_file,
+    suggest_path,
+)
+from lora_tune.data.table import Record, Table, collect_table
+from lora_tune.data.text_file import open_text
+from lora_tune.data.typed_rows import convert_dataset
 from lora_tune.errors import DataError, did_you_mean, first_line
 from lora_tune.system.hub import HubUnreachable, find_commit, offline
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 EMBEDDED_PREFIX = "embedded:"
 EMBEDDED = Path(__file__).parent / "embedded"
 PART = re.compile(r"-\d+-of-\d+$")  # in the names of a split's files, as on the Hub
+FILE_COLUMN = "file"  # the name of each file, where a file is a row
 
 
 @dataclass(frozen=True)
@@ -26,11 +34,11 @@ class Source:
     """An opened source; the rows of a split are read when they are needed."""
 
     name: str
-    readers: Mapping[str, Callable[[], "Dataset"]]  # split -> reads its rows
+    readers: Mapping[str, Callable[[], Table]]  # split -> reads its rows
     commit: str | None = None  # of a Hub dataset
     files: Mapping[str, Path] = field(default_factory=dict)  # split -> its file, if it is one file
 
-    def read(self, split: str, *, key: str) -> "Dataset":
+    def read(self, split: str, *, key: str) -> Table:
         """Read one split.
 
         Args:
@@ -48,15 +56,17 @@ class Source:
                 f"of these, or set {key}.file"
                 + ("" if key == "data.train" else f", or {key}.split=null and {key}.fraction")
             )
-        return self.readers[split]()
+        return self.readers[split]().check()
 
 
 def open_source(config: DataConfig) -> Source:
-    """Open `data.source`; a single file becomes the split `train`.
+    """Open `data.source`; a single file, or a file for each class, becomes the split `train`.
 
     Raises:
         DataError: the source does not exist.
     """
+    if isinstance(config.source, dict):
+        return _open_class_files(config, config.source)
     name, path = config.source, Path(config.source).expanduser()
     if name.startswith(EMBEDDED_PREFIX):
         path = EMBEDDED / name.removeprefix(EMBEDDED_PREFIX)
@@ -65,56 +75,161 @@ def open_source(config: DataConfig) -> Source:
             near = did_you_mean(name, names) or f"; expected {', '.join(names)}"
             raise DataError(f"data.source: {name}: no such embedded data set{near}")
     if path.is_dir():
-        files = _files_by_split(path)
-        readers = {split: partial(read_files, paths) for split, paths in files.items()}
-        single = {split: paths[0] for split, paths in files.items() if len(paths) == 1}
-        return Source(name, readers, files=single)
+        return _open_folder(config, name, path)
     if path.is_file():
-        return Source(name, {"train": partial(read_file, path)}, files={"train": path})
-    if path.suffix in SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        reader = partial(read_recipe_file, path, config)
+        return Source(name, {"train": reader}, files={"train": path})
+    if path.suffix.lower() in SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DataError(
             f"data.source: {name}: no such file or folder (looked from {Path.cwd()})"
             f"{suggest_path(path)}"
         )
-    return _open_hub_dataset(config)
+    return _open_hub_dataset(config, name)
+
+
+def read_recipe_file(path: Path, config: DataConfig, file_format: str | None = None) -> Table:
+    """Read a file as a recipe says: its format, and the column of a file without columns.
+
+    Raises:
+        DataError: the file does not exist, or is no file of its format.
+    """
+    column = text_column_of(config)
+    return read_file(path, config.format, file_format=file_format, text_column=column)
+
+
+def text_column_of(config: DataConfig) -> str:
+    """Name the column of files that have none, such as txt."""
+    return TEXT_COLUMN if named_columns(config.text) else config.text
+
+
+def _open_folder(config: DataConfig, name: str, path: Path) -> Source:
+    files = _files_by_split(path)
+    if files:
+        readers = {split: partial(_read_files, paths, config) for split, paths in files.items()}
+        single = {split: paths[0] for split, paths in files.items() if len(paths) == 1}
+        return Source(name, readers, files=single)
+    classes = {folder.name: folder for folder in _folders(path) if _texts(folder)}
+    if classes:
+        return Source(name, {"train": partial(_read_classes, classes, config, name)})
+    splits = {
+        split.name: {folder.name: folder for folder in _folders(split) if _texts(folder)}
+        for split in _folders(path)
+    }
+    splits = {split: found for split, found in splits.items() if found}
+    if not splits:
+        raise DataError(
+            f"data.source: {path}: no data file in this folder, expected {', '.join(FORMATS)}, or "
+            "a folder of txt files for each class"
+        )
+    return Source(
+        name,
+        {
+            split: partial(_read_classes, found, config, f"{name}/{split}")
+            for split, found in splits.items()
+        },
+    )
+
+
+def _open_class_files(config: DataConfig, classes: Mapping[str, str]) -> Source:
+    paths = {label: Path(file).expanduser() for label, file in classes.items()}
+    for label, path in paths.items():
+        if not path.exists():
+            raise DataError(
+                f"data.source.{label}: {path}: no such file or folder (looked from {Path.cwd()})"
+                f"{suggest_path(path)}"
+            )
+    name = ", ".join(f"{label}: {path}" for label, path in paths.items())
+    return Source(name, {"train": partial(_read_classes, paths, config, name)})
+
+
+def _read_classes(classes: Mapping[str, Path], config: DataConfig, name: str) -> Table:
+    """Read a file, or a folder of txt files, for each class; the label is that of the class."""
+    notes: list[str] = []
+
+    def records() -> Iterator[Record]:
+        for label, path in classes.items():
+            if path.is_dir():
+                table = _read_folder(path, config)
+            else:
+                table = read_recipe_file(path, config).check()
+            if config.label in table.column_names:
+                raise DataError(
+                    f"data.source.{label}: {path} has a column {config.label!r}, and its class is "
+                    f"{label!r}; set data.label to a name that no file has"
+                )
+            notes.extend(table.notes)
+            for row in table.rows():
+                yield Record(None, {**row, config.label: label})
+
+    table = collect_table(records(), name)
+    return Table(name, table.cells, table.row_numbers, notes=tuple(notes))
+
+
+def _read_folder(folder: Path, config: DataConfig) -> Table:
+    """Read the txt files of a folder, each of them a row."""
+
+    def records() -> Iterator[Record]:
+        for path in _texts(folder):
+            opened = open_text(path, str(path), config.format.encoding)
+            with opened.file as file:
+                yield Record(None, {text_column_of(config): file.read(), FILE_COLUMN: path.name})
+
+    return collect_table(records(), str(folder)).check()
+
+
+def _folders(path: Path) -> list[Path]:
+    return [folder for folder in sorted(path.glob("[!.]*")) if folder.is_dir()]
+
+
+def _texts(folder: Path) -> list[Path]:
+    return sorted(folder.glob("[!.]*.txt"))
 
 
 def _files_by_split(path: Path) -> dict[str, list[Path]]:
-    """Group a folder's files by split: train.csv, or train-00000-of-00002.parquet and the rest."""
+    """Group a folder's files by split: train.csv, or train-00000-of-00002.parquet and the rest.
+
+    Text files count only where there is no other data file and no folder.
+    """
     folders = [path, path / "data"]  # the second as in a clone of a Hub dataset
+    found = sorted(file for folder in folders for file in folder.glob("[!.]*"))
+    tables = [file for file in found if file.suffix.lower() in SUFFIXES and file.suffix != ".txt"]
+    if not tables and not _folders(path):
+        tables = _texts(path)
     files: dict[str, list[Path]] = {}
-    for file in sorted(file for folder in folders for file in folder.glob("[!.]*")):
-        if file.suffix.lower() in SUFFIXES:
-            split = PART.sub("", file.stem)
-            files.setdefault(split, []).append(file)
-            if split == file.stem and len(files[split]) > 1:
-                raise DataError(
-                    f"data.source: {path}: {' and '.join(map(str, files[split]))} are both the "
-                    f"split {split!r}; keep one of them"
-                )
-    if not files:
-        raise DataError(f"data.source: {path}: no data file in this folder, expected {FORMATS}")
+    for file in tables:
+        split = PART.sub("", file.stem)
+        files.setdefault(split, []).append(file)
+        if split == file.stem and len(files[split]) > 1:
+            raise DataError(
+                f"data.source: {path}: {' and '.join(map(str, files[split]))} are both the "
+                f"split {split!r}; keep one of them"
+            )
     return files
 
 
-def _open_hub_dataset(config: DataConfig) -> Source:
+def _read_files(paths: list[Path], config: DataConfig) -> Table:
+    tables = [read_recipe_file(path, config) for path in paths]
+    return concatenate(tables, str(paths[0].parent))
+
+
+def _open_hub_dataset(config: DataConfig, source: str) -> Source:
     import datasets
 
     commit, reason = config.revision, HubUnreachable("the connection was interrupted")
     only_cached = False
     try:
-        commit = find_commit(
-            config.source, kind="dataset", revision=config.revision, error=DataError
-        )
+        commit = find_commit(source, kind="dataset", revision=config.revision, error=DataError)
     except HubUnreachable as cause:
         only_cached, reason = True, cause
     try:
         # Offline where the Hub does not answer: load_dataset would retry for half a minute.
         with offline() if only_cached else nullcontext():
-            splits = datasets.load_dataset(config.source, config.subset, revision=commit)
+            splits = datasets.load_dataset(source, config.subset, revision=commit)
     except ConnectionError:
-        raise DataError(reason.explain(config.source, "dataset")) from None
+        raise DataError(reason.explain(source, "dataset")) from None
     except (datasets.exceptions.DatasetsError, ValueError, OSError, RuntimeError) as error:
-        raise DataError(f"{config.source}: {first_line(error)}") from None
-    readers = {name: partial(splits.__getitem__, name) for name in splits}
-    return Source(config.source, readers, commit)
+        raise DataError(f"{source}: {first_line(error)}") from None
+    readers = {
+        name: partial(convert_dataset, splits[name], f"{source}, split {name}") for name in splits
+    }
+    return Source(source, readers, commit)

@@ -1,5 +1,7 @@
 """Spans of texts, such as answers: read from a column, and as labels of tokens."""
 
+import ast
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -7,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.columns import ROW, text_problem
+from lora_tune.data.columns import text_problem
 from lora_tune.data.tokenization import BATCH_ROWS
 from lora_tune.errors import DataError
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 SpanRange = tuple[int, int]  # offset of the first character, and offset after the last
@@ -24,33 +25,22 @@ START, END, FLAGS = 1, 2, 4
 CHARACTERS = 1 << 24  # of a text at most: up to there, offsets are exact in fp32
 
 
-def read_spans(rows: "Dataset", column: str, texts: Sequence[str], *, where: str) -> np.ndarray:
-    """Read the spans of each row, which occur in the text of the row.
-
-    A cell is a text, whose first occurrence counts, or lists of texts and of their places as in
-    SQuAD: {text: [...], answer_start: [...]}. The lists are empty where the text has no such span.
+def read_spans(cell: str, text: str) -> list[SpanRange]:
+    """Read the spans of a row, which occur in its text.
 
     Args:
-        rows: with the column ROW.
-        column: of the spans.
-        texts: that the spans are in, one for each row.
-        where: the split, for the error.
+        cell: a text, whose first occurrence counts; or, as JSON, lists of texts and of their places
+            as in SQuAD: {"text": [...], "answer_start": [...]}. The lists are empty where the text
+            has no such span.
+        text: that the spans are in.
 
     Returns:
-        (rows,), objects: a list of SpanRange for each row, [NO_SPAN] where its lists are empty.
+        The spans; [NO_SPAN] where the lists are empty.
 
     Raises:
-        DataError: a cell has another form, or a span does not occur where it should.
+        DataError: the cell has another form, or a span does not occur where it should.
     """
-    found = np.empty(len(texts), dtype=object)
-    for i, (number, cell) in enumerate(zip(rows[ROW], rows[column], strict=True)):
-        try:
-            found[i] = list(_find_spans(cell, texts[i])) or [NO_SPAN]
-        except DataError as error:
-            raise DataError(
-                f"{where}: column {column!r}, row {number} (rows count from 0): {error}"
-            ) from None
-    return found
+    return list(_find_spans(_parse_cell(cell), text)) or [NO_SPAN]
 
 
 def tokenize_spans(
@@ -144,6 +134,17 @@ def _find_spans(cell: Any, text: str) -> Iterator[SpanRange]:
             place = "" if start == -1 else f" at character {start} of it"
             raise DataError(f"found {span!r:.60}, expected what occurs in the text{place}")
         yield start, start + len(span.strip())
+
+
+def _parse_cell(cell: str) -> Any:
+    """Parse an object as JSON or Python writes it; any other cell is the text of a span."""
+    for parse in (json.loads, ast.literal_eval) if cell.lstrip().startswith("{") else ():
+        try:
+            found = parse(cell)
+            return found if isinstance(found, dict) else cell
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return cell
 
 
 def _find_words(span: str, text: str) -> int:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lora_tune.config.data import DataConfig, SplitConfig
-from lora_tune.data.columns import ROW
-from lora_tune.data.file_reader import read_file
+from lora_tune.data.labeling import read_given_file, read_rows
+from lora_tune.data.labels import check_spellings
 from lora_tune.data.quality_checks import (
     check_balance,
     check_truncation,
@@ -18,17 +18,20 @@ from lora_tune.data.quality_checks import (
     find_label_leaks,
     selects_on_test,
 )
+from lora_tune.data.rare_classes import handle_rare_classes
 from lora_tune.data.row_reader import RowReader
 from lora_tune.data.rows import SPLITS, Rows, Split
 from lora_tune.data.sampling import check_disjoint, sample_rows, sample_training_rows, set_aside
-from lora_tune.data.sources import EMBEDDED_PREFIX, Source, open_source
+from lora_tune.data.sources import EMBEDDED_PREFIX, Source, open_source, read_recipe_file
+from lora_tune.data.table import Table
+from lora_tune.data.table_checks import check_columns, leave_out_missing
 from lora_tune.data.token_cache import tokenize_rows
-from lora_tune.errors import DataError, did_you_mean
+from lora_tune.errors import DataError
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+TEST_FRACTION = 0.2  # of train, where the source has no test split and none is named
 SELECTED_ON_TEST = (
     "The validation rows are duplicates of the test rows: the best epoch was selected on the test "
     "rows, so the result of LoRA is too optimistic."
@@ -47,6 +50,7 @@ class Data:
     commit: str | None  # of a Hub dataset
     duplicates: list[str]  # warnings about texts that occur in two splits
     warnings: list[str]  # all warnings about the rows, including duplicates
+    notes: list[str]  # how the rows were read and split, where a person may expect otherwise
     selection_warning: str  # where most validation rows are duplicates of test rows; else empty
 
     class_weights: list[float] | None  # (classes,), of the training loss; None: all are 1
@@ -67,39 +71,58 @@ class Data:
         return digest.hexdigest()
 
 
-def load_data(config: DataConfig, task: RowReader, tokenizer: "PreTrainedTokenizerBase") -> Data:
+def load_data(
+    config: DataConfig,
+    task: RowReader,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    labels: list[str] | None = None,
+) -> Data:
     """Read, label, split and tokenize the rows that a recipe names.
+
+    Args:
+        config: of the recipe.
+        task: of the recipe.
+        tokenizer: of the base model.
+        labels: the label names of a trained model; None for those of the recipe and its rows.
 
     Raises:
         DataError: a file, split, column, label or row is missing or invalid.
     """
     source = open_source(config)
-    raw = {"train": _read_split("train", config.train, config, task, source)}
-    for name in ("validation", "test"):
-        split: SplitConfig = getattr(config, name)
-        if split.file or split.split or not split.fraction:
-            raw[name] = _read_split(name, split, config, task, source)
-    labels = task.labels(config, raw["train"]) or []
-
-    def label_rows(name: str) -> Rows:
-        origin = _find_origin(name, getattr(config, name), config, source)
-        where = f"data.{name}"
-        return _label_rows(name, raw[name], config, task, labels, origin=origin, where=where)
-
-    rows = {"train": label_rows("train")}
-    if task.has_classes and len(np.unique(rows["train"].labels)) < 2:
-        raise DataError(
-            f"data.train: all {len(rows['train'].texts)} rows are labeled "
-            f"{labels[rows['train'].labels[0]]!r}, expected at least 2 classes; if the source is "
-            "sorted by label, draw at random with data.train.samples"
+    fractions = _choose_fractions(config, source)
+    notes: list[str] = []
+    tables = {
+        name: _read_split(name, config, task, source=source, notes=notes)
+        for name in SPLITS
+        if name not in fractions
+    }
+    found_in = list(tables.values()) if config.rare else [tables["train"]]
+    known = None if config.rare else labels  # with rare classes, these are some of the rows' own
+    names = known or task.labels(config, found_in) or []
+    rows = {
+        name: read_rows(
+            name, table, config, task, labels=names, origin=_find_origin(name, config, source)
         )
-    for name in raw:
-        if name not in rows:
-            rows[name] = label_rows(name)
+        for name, table in tables.items()
+    }
+    if task.has_classes:
+        _check_several_classes(rows["train"])
+        rows, rare_notes = handle_rare_classes(rows, config.rare, needed=1 + len(fractions))
+        notes += rare_notes
+        _check_several_classes(rows["train"])
     # After sampling, and test first, so that naming validation rows changes no test row.
     for name in ("test", "validation"):
-        if name not in rows:
-            rows["train"], rows[name] = set_aside(name, rows["train"], config, task)
+        if name in fractions:
+            rows["train"], rows[name] = set_aside(
+                name, rows["train"], fractions[name], seed=config.seed, task=task
+            )
+    if "test" in fractions and not config.test.fraction:
+        notes.append(
+            f"{config.source if isinstance(config.source, str) else 'data.source'} has no test "
+            f"split: {fractions['test']:.0%} of its rows are set aside for it; to choose them, set "
+            "data.test."
+        )
     if config.train_rows is not None:
         rows["train"] = sample_training_rows(
             rows["train"], config.train_rows, seed=config.seed, task=task
@@ -110,14 +133,17 @@ def load_data(config: DataConfig, task: RowReader, tokenizer: "PreTrainedTokeniz
     duplicates = list(find_duplicates(texts))
     return Data(
         **splits,
-        labels=labels,
+        labels=rows["train"].label_names,
         max_length=config.max_length,
         commit=source.commit,
         duplicates=duplicates,
         warnings=[*duplicates, *_find_warnings(config, splits, task)],
+        notes=notes,
         selection_warning=SELECTED_ON_TEST if selects_on_test(texts) else "",
         class_weights=_compute_class_weights(config, rows["train"]),
-        label_counts={name: dict(task.label_counts(rows[name].labels, labels)) for name in SPLITS},
+        label_counts={
+            name: dict(task.label_counts(own.labels, own.label_names)) for name, own in rows.items()
+        },
     )
 
 
@@ -141,77 +167,95 @@ def load_file(
     Raises:
         DataError: the file, a column, a label or a row is missing or invalid.
     """
-    raw = _add_row_numbers(read_file(path), config, task, where=str(path))
-    rows = _label_rows(
-        "data", raw, config, task, labels, origin=str(path.resolve()), where=str(path)
-    )
+    wanted = [column for _, column in task.columns(config)]
+    table = read_given_file(path, config, wanted).check()
+    check_columns(table, config, task, where=str(path))
+    table, _ = leave_out_missing(table, config, task, where=str(path))
+    rows = read_rows("data", table, config, task, labels=labels, origin=str(path.resolve()))
     return tokenize_rows(rows, tokenizer, config, task)
+
+
+def _choose_fractions(config: DataConfig, source: Source) -> dict[str, float]:
+    """Choose the splits that are set aside from train, and the fraction of each."""
+    fractions = {}
+    for name in ("validation", "test"):
+        split: SplitConfig = getattr(config, name)
+        if split.file or split.split:
+            continue
+        if split.fraction:
+            fractions[name] = split.fraction
+        elif name == "test" and "test" not in source.readers and _is_default(split):
+            fractions[name] = TEST_FRACTION
+    return fractions
+
+
+def _is_default(split: SplitConfig) -> bool:
+    return split == SplitConfig(fraction=split.fraction)
+
+
+def _check_several_classes(train: Rows) -> None:
+    if len(np.unique(train.labels)) < 2:
+        raise DataError(
+            f"data.train: all {len(train.texts)} rows are labeled "
+            f"{train.label_names[train.labels[0]]!r}, expected at least 2 classes; if the source "
+            "is sorted by label, draw at random with data.train.samples"
+        )
 
 
 def _find_warnings(
     config: DataConfig, splits: Mapping[str, Split], task: RowReader
 ) -> Iterator[str]:
     """Find everything but duplicates that limits what the metrics mean."""
-    if config.source.startswith(EMBEDDED_PREFIX):
+    if str(config.source).startswith(EMBEDDED_PREFIX):
         yield f"{config.source} is demonstration data written for lora_tune, not a benchmark."
     train = splits["train"].rows
     if task.has_classes:
         yield from check_balance(train.labels, train.label_names)
     side = config.truncation_side if task.generation is None else None
     yield from check_truncation(splits["test"].token_counts, config.max_length, side)
+    yield from check_spellings(task.label_counts(train.labels, train.label_names))
     if task.has_classes:
         yield from find_label_leaks(train.texts, train.labels, train.label_names)
 
 
-def _find_origin(name: str, split: SplitConfig, config: DataConfig, source: Source) -> str:
+def _find_origin(name: str, config: DataConfig, source: Source) -> str:
     """Return the absolute path of the file that a split is, or its name in the source."""
-    if not split.file:
-        name_in_source = split.split or name
-        file = source.files.get(name_in_source)
-        return str(file.resolve()) if file else name_in_source
-    inside = Path(config.source).expanduser() / split.file
-    return str((inside if inside.is_file() else Path(split.file).expanduser()).resolve())
+    split: SplitConfig = getattr(config, name)
+    if split.file:
+        return str(_find_file(split.file, config).resolve())
+    name_in_source = split.split or name
+    file = source.files.get(name_in_source)
+    return str(file.resolve()) if file else name_in_source
+
+
+def _find_file(file: str, config: DataConfig) -> Path:
+    """Find a split's file, in the folder of the source or elsewhere."""
+    if isinstance(config.source, str):
+        inside = Path(config.source).expanduser() / file
+        if inside.is_file():
+            return inside
+    return Path(file).expanduser()
 
 
 def _read_split(
-    name: str, split: SplitConfig, config: DataConfig, task: RowReader, source: Source
-) -> "Dataset":
-    """Read a split's raw rows, of its shard and samples, with the column ROW."""
+    name: str, config: DataConfig, task: RowReader, *, source: Source, notes: list[str]
+) -> Table:
+    """Read a split's rows, of its shard and samples.
+
+    Args:
+        notes: gets what a person should know about how the rows were read.
+    """
     key = f"data.{name}"
+    split: SplitConfig = getattr(config, name)
     if split.file:
-        rows = read_file(Path(_find_origin(name, split, config, source)))
+        table = read_recipe_file(_find_file(split.file, config), config).check()
     else:
-        rows = source.read(split.split or name, key=key)
-    rows = _add_row_numbers(rows, config, task, where=key)
-    return sample_rows(rows, split, key=key, seed=config.seed)
-
-
-def _add_row_numbers(
-    rows: "Dataset", config: DataConfig, task: RowReader, *, where: str
-) -> "Dataset":
-    """Check that rows have the columns of the recipe, and add the column ROW."""
-    for key, column in task.columns(config):
-        if column not in rows.column_names:
-            near = did_you_mean(column, rows.column_names)
-            raise DataError(
-                f"data.{key}: {where} has no column {column!r}{near}; it has "
-                f"{', '.join(rows.column_names)}"
-            )
-    return rows.add_column(ROW, np.arange(len(rows)))
-
-
-def _label_rows(
-    name: str,
-    raw: "Dataset",
-    config: DataConfig,
-    task: RowReader,
-    labels: list[str],
-    *,
-    origin: str,
-    where: str,
-) -> Rows:
-    texts, inputs, label_ids, label_texts = task.read(raw, config, labels, where=where)
-    return Rows(name, origin, list(raw[ROW]), texts, inputs, label_ids, label_texts, labels)
+        table = source.read(split.split or name, key=key)
+    notes += table.notes
+    check_columns(table, config, task, where=key)
+    table, note = leave_out_missing(table, config, task, where=key)
+    notes += [note] if note else []
+    return sample_rows(table, split, key=key, seed=config.seed)
 
 
 def _compute_class_weights(config: DataConfig, train: Rows) -> list[float] | None:

@@ -1,53 +1,121 @@
 """Rows tokenized by a task, or read from the cache if they were tokenized before."""
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.arrow_store import BATCH_ROWS
 from lora_tune.data.row_reader import RowReader
 from lora_tune.data.rows import SPLITS, Rows, Split
 from lora_tune.errors import DataError, RowError
-from lora_tune.system.cache import LENGTHS, Arrays, get_or_compute, hash_rows, pack, unpack
+from lora_tune.system.cache import get_or_write, hash_rows
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TOKEN_COUNTS = "token counts"
 CODE = ("data", "tasks")  # the folders whose code tokenizes; the recipe's values are in the key
+LENGTH = "length"  # of a row's tokens
+TOKEN_COUNTS = "token_counts"
+# Masks and token types are small; tokens and labels are not.
+SMALL = ("attention_mask", "token_type_ids")
 
 
 def tokenize_rows(
     rows: Rows, tokenizer: "PreTrainedTokenizerBase", config: DataConfig, task: RowReader
 ) -> Split:
-    """Tokenize the rows of a split.
+    """Tokenize the rows of a split, batch by batch; the tokens stay on disk.
 
     Raises:
         DataError: a row cannot be tokenized.
     """
     import datasets
 
-    training = rows.name == "train"
-
-    def compute() -> Arrays:
-        columns, counts = task.tokenize(
-            rows.inputs, rows.labels, tokenizer, config.max_length, training=training
-        )
-        packed = [pack(name, cells) for name, cells in columns.items()]
-        return {TOKEN_COUNTS: counts} | {name: a for part in packed for name, a in part.items()}
-
+    key = _cache_key(rows, tokenizer, config, task)
     try:
-        arrays = get_or_compute(
-            "tokens", _cache_key(rows, tokenizer, config, task), compute, code=CODE
+        content = get_or_write(
+            "tokens", key, lambda file: _write(file, rows, tokenizer, config, task), code=CODE
         )
     except RowError as error:
         where = f"data.{rows.name}" if rows.name in SPLITS else rows.origin
         number = rows.row_numbers[error.row]
         raise DataError(f"{where}: row {number} (rows count from 0): {error}") from None
-    token_counts = arrays.pop(TOKEN_COUNTS)
-    names = [name for name in arrays if not name.endswith(LENGTHS)]
-    columns = {name: [cell.tolist() for cell in unpack(name, arrays)] for name in names}
-    columns["length"] = [len(ids) for ids in columns["input_ids"]]
-    return Split(rows, datasets.Dataset.from_dict(columns), token_counts)
+    reader = pa.BufferReader(pa.py_buffer(content))
+    encoded, counts = (pa.ipc.open_stream(reader).read_all() for _ in range(2))
+    # With a fingerprint, datasets need not hash the rows to make one.
+    dataset = datasets.Dataset(encoded, fingerprint=key["rows"][:16])
+    return Split(rows, dataset, counts[TOKEN_COUNTS].to_numpy())
+
+
+def _write(
+    file: IO[bytes],
+    rows: Rows,
+    tokenizer: "PreTrainedTokenizerBase",
+    config: DataConfig,
+    task: RowReader,
+) -> None:
+    """Write two Arrow streams: the encoded rows, and token counts before truncation."""
+    progress = _Progress(rows)
+    tokenized: Iterator[tuple[dict[str, list[Any]], np.ndarray]]
+    if rows.name == "train":
+        tokenized = task.tokenize_training(progress, tokenizer, config.max_length)
+    else:
+        tokenized = (task.tokenize(*batch, tokenizer, config.max_length) for batch in progress)
+    writer, counts = None, []
+    try:
+        for columns, batch_counts in tokenized:
+            counts.append(batch_counts)
+            if not columns["input_ids"]:
+                continue
+            batch = _to_arrow(columns)
+            if writer is None:
+                writer = pa.ipc.new_stream(file, batch.schema)
+            writer.write_batch(batch)
+    except RowError as error:
+        raise RowError(progress.first + error.row, str(error)) from None
+    assert writer is not None
+    writer.close()
+    table = pa.table({TOKEN_COUNTS: pa.array(np.concatenate(counts), pa.int64())})
+    with pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+
+
+class _Progress:
+    """Batches of inputs and labels, with a progress bar where there are many."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self.first = 0  # the row that the current batch begins with
+
+    def __iter__(self) -> Iterator[tuple[Sequence[Any], np.ndarray]]:
+        from tqdm import tqdm
+
+        count = len(self.rows.inputs)
+        title = f"tokenize {self.rows.name}"
+        disable = True if count < MANY_ROWS else None
+        with tqdm(total=count, desc=title, unit="row", disable=disable, leave=False) as bar:
+            for self.first in range(0, count, BATCH_ROWS):
+                chosen = slice(self.first, self.first + BATCH_ROWS)
+                yield self.rows.inputs[chosen], self.rows.labels[chosen]
+                bar.update(min(BATCH_ROWS, count - self.first))
+
+
+MANY_ROWS = 20_000
+
+
+def _to_arrow(columns: Mapping[str, list[Any]]) -> pa.RecordBatch:
+    arrays = {}
+    for name, cells in columns.items():
+        array = pa.array(cells)
+        if pa.types.is_list(array.type) and pa.types.is_integer(array.type.value_type):
+            small = pa.int8() if name in SMALL else pa.int64()
+            array = array.cast(pa.list_(small))
+        arrays[name] = array
+    arrays[LENGTH] = pa.array(list(map(len, columns["input_ids"])), pa.int32())
+    return pa.RecordBatch.from_pydict(arrays)
 
 
 def _cache_key(

@@ -74,12 +74,12 @@ def _inputs(evaluation: Evaluation, split: Split, task: Task) -> tuple[list[Any]
         ]
         return tags, true
     if evaluation.texts is not None:
-        return evaluation.texts, rows.label_texts
+        return evaluation.texts, list(rows.label_texts)
     predictions = [
         task.format(outputs, given, rows.label_names).label
         for outputs, given in zip(evaluation.outputs, rows.inputs, strict=True)
     ]
-    return predictions, rows.label_texts
+    return predictions, list(rows.label_texts)
 
 
 def _is_number(value: Any) -> bool:

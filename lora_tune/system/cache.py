@@ -1,17 +1,18 @@
-"""A disk cache of arrays, keyed by everything that they are computed from.
+"""A disk cache of arrays and tables, keyed by everything that they are computed from.
 
 Its directory is `$LORA_TUNE_CACHE`, by default `~/.cache/lora_tune`; an empty value disables the
 cache. The least recently used files are deleted once all files take more than MAX_BYTES.
 """
 
 import hashlib
+import mmap
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 VARIABLE = "LORA_TUNE_CACHE"
 MAX_BYTES = 4 * 10**9
+DIGEST_BYTES = 32
 LENGTHS = "/lengths"  # suffix of the name of an array with the lengths of concatenated rows
 
 Arrays = dict[str, np.ndarray]
@@ -46,9 +48,7 @@ def get_or_compute(
     folder = _cache_folder()
     if folder is None:
         return compute()
-    described = "\n".join(f"{name} {value}" for name, value in sorted(key.items()))
-    digest = hashlib.sha256(f"{_hash_code(code)}\n{described}".encode()).hexdigest()
-    path = folder / kind / f"{digest}.npz"
+    path = folder / kind / f"{_hash_key(key, code)}.npz"
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
@@ -62,6 +62,41 @@ def get_or_compute(
     except OSError:  # such as a full disk: the next run has to compute the arrays again
         pass
     return arrays
+
+
+def get_or_write(
+    kind: str,
+    key: Mapping[str, str],
+    write: Callable[[IO[bytes]], None],
+    *,
+    code: tuple[str, ...],
+) -> mmap.mmap:
+    """Map a file of the cache into memory, or write it first; its content takes no memory.
+
+    The file ends with the SHA-256 of what is before it. Without a cache, or where it cannot be
+    written, the file is a temporary one.
+
+    Args:
+        kind: what the file holds, such as `tokens`; a subdirectory of the cache.
+        key: everything that the content depends on, except code, libraries and hardware.
+        write: writes the content to a file.
+        code: the folders of lora_tune with the code that the content depends on.
+    """
+    folder = _cache_folder()
+    if folder is not None:
+        path = folder / kind / f"{_hash_key(key, code)}.arrow"
+        found = _open_checked(path)
+        if found is not None:
+            return found
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return _write_checked(path, write, folder)
+        except OSError:  # such as a full disk: the next run has to write it again
+            pass
+    with tempfile.TemporaryFile(prefix="lora_tune-") as file:
+        write(file)
+        file.flush()
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def hash_model(model: "Module") -> str:
@@ -117,6 +152,41 @@ def _cache_folder() -> Path | None:
     return Path(value).expanduser() if value else None
 
 
+def _hash_key(key: Mapping[str, str], code: tuple[str, ...]) -> str:
+    described = "\n".join(f"{name} {value}" for name, value in sorted(key.items()))
+    return hashlib.sha256(f"{_hash_code(code)}\n{described}".encode()).hexdigest()
+
+
+def _open_checked(path: Path) -> mmap.mmap | None:
+    """Map a file whose content is what was written; None where it is missing or damaged."""
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        os.utime(path)  # marks the file as used now
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return None
+    with memoryview(mapped) as content:
+        end = len(content) - DIGEST_BYTES
+        is_whole = end > 0 and hashlib.sha256(content[:end]).digest() == content[end:]
+    return mapped if is_whole else None
+
+
+def _write_checked(path: Path, write: Callable[[IO[bytes]], None], folder: Path) -> mmap.mmap:
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        try:
+            write(file)
+            file.seek(0)
+            file.write(hashlib.file_digest(file, "sha256").digest())
+            file.flush()
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            os.replace(file.name, path)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+    _delete_oldest(folder)
+    return mapped
+
+
 def _store(path: Path, arrays: Arrays) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
@@ -129,7 +199,7 @@ def _store(path: Path, arrays: Arrays) -> None:
 
 
 def _delete_oldest(folder: Path) -> None:
-    files = sorted(folder.glob("*/*.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    files = sorted(folder.glob("*/*.*"), key=lambda path: path.stat().st_mtime, reverse=True)
     total = 0
     for path in files:
         total += path.stat().st_size

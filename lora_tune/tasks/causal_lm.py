@@ -1,7 +1,8 @@
 """Causal language modeling: on plain texts, on completions of prompts, or on chats."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +12,16 @@ from lora_tune.config.recipe import Sections
 from lora_tune.config.validation import Problems
 from lora_tune.data.batching import IGNORE_INDEX
 from lora_tune.data.chats import tokenize_chats
-from lora_tune.data.columns import read_texts
+from lora_tune.data.columns import fill_text, text_columns
 from lora_tune.data.prompts import render_prompt
+from lora_tune.data.rows import RowBatch
+from lora_tune.data.table import Table
 from lora_tune.errors import DataError
 from lora_tune.tasks.language_modeling import TARGET_BYTES, LanguageModeling, fill_templates
 from lora_tune.tasks.task import Generation
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -76,18 +78,21 @@ class CausalLanguageModeling(LanguageModeling):
                 "needs something to answer: data.prompt with {column}, or data.messages",
             )
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Read plain texts or conversations, or fill the recipe's templates with each row."""
         if config.truncation_side == "left":
             raise DataError("data.truncation_side: left would cut first words; expected right")
+        columns = [name for _, name in self.columns(config)]
         if config.messages is None and config.completion is None:
-            texts = read_texts(rows, config.text, where=where)
-            inputs = [{"prompt": "", "completion": text} for text in texts]
-            return texts, inputs, np.zeros(len(texts)), texts
-        inputs, texts, completions = fill_templates(rows, config, where=where)
-        return texts, inputs, np.zeros(len(texts)), completions
+            for batch in rows.batches(text_columns(config.text)):
+                cells = zip(*batch.values(), strict=True)
+                filled = [dict(zip(batch, row, strict=True)) for row in cells]
+                texts = [fill_text(config.text, row) for row in filled]
+                plain = [{"prompt": "", "completion": text} for text in texts]
+                yield RowBatch(texts, plain, np.zeros(len(texts)), texts)
+            return
+        for inputs, texts, completions in fill_templates(rows, config, columns):
+            yield RowBatch(texts, inputs, np.zeros(len(texts)), completions)
 
     def tokenize(
         self,
@@ -95,19 +100,29 @@ class CausalLanguageModeling(LanguageModeling):
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
-        *,
-        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenize prompts, whose labels are ignored, and completions with their end token.
-
-        For training, plain texts are concatenated and cut into blocks of max_length tokens.
 
         Raises:
             RowError: the chat template does not take a conversation.
         """
-        if training and not any("messages" in given or given["prompt"] for given in inputs):
-            return _pack(*_tokenize(inputs, tokenizer, None), max_length)
         return _tokenize(inputs, tokenizer, max_length)
+
+    def tokenize_training(
+        self,
+        batches: Iterable[tuple[Sequence[Any], np.ndarray]],
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> Iterator[tuple[dict[str, list[Any]], np.ndarray]]:
+        """Tokenize rows; plain texts are concatenated and cut into blocks of max_length tokens."""
+        batches = iter(batches)
+        first = next(batches)
+        whole = chain([first], batches)
+        if any("messages" in given or given["prompt"] for given in first[0]):
+            yield from super().tokenize_training(whole, tokenizer, max_length)
+        else:
+            tokenized = (_tokenize(inputs, tokenizer, None) for inputs, _ in whole)
+            yield from _pack(tokenized, max_length)
 
 
 def start_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -145,20 +160,29 @@ def _tokenize(
 
 
 def _pack(
-    columns: dict[str, list[Any]], counts: np.ndarray, max_length: int
-) -> tuple[dict[str, list[Any]], np.ndarray]:
-    """Concatenate texts and cut them into blocks."""
+    batches: Iterable[tuple[dict[str, list[Any]], np.ndarray]], max_length: int
+) -> Iterator[tuple[dict[str, list[Any]], np.ndarray]]:
+    """Concatenate texts and cut them into blocks; the rest of a batch begins the next."""
     stream: list[int] = []
-    for ids in columns["input_ids"]:
-        stream += ids[1:] if stream and ids[0] == stream[-1] else ids
+    last = None  # the token before the next text
+    for columns, counts in batches:
+        for ids in columns["input_ids"]:
+            stream += ids[1:] if ids[0] == last else ids
+            last = ids[-1]
+        whole = len(stream) // max_length * max_length
+        yield _blocks(stream[:whole], max_length), counts
+        stream = stream[whole:]
+    if len(stream) > 1:
+        yield _blocks(stream, max_length), np.array([], dtype=int)
+
+
+def _blocks(stream: list[int], max_length: int) -> dict[str, list[Any]]:
     blocks = [stream[at : at + max_length] for at in range(0, len(stream), max_length)]
-    blocks = [block for block in blocks if len(block) > 1]
-    packed = {
+    return {
         "input_ids": blocks,
         "attention_mask": [[1] * len(block) for block in blocks],
         "labels": [[IGNORE_INDEX, *block[1:]] for block in blocks],  # nothing precedes the first
     }
-    return packed, counts
 
 
 def _tokenize_pairs(

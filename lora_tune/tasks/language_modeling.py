@@ -1,29 +1,26 @@
 """What language models share: likelihoods, prompts and completions. Inputs: see data/prompts.py."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.arrow_store import BATCH_ROWS
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.columns import ROW
-from lora_tune.data.prompts import (
-    input_columns,
-    named_columns,
-    preprocess_prompt,
-    read_training_row,
-)
+from lora_tune.data.columns import named_columns, text_columns
+from lora_tune.data.prompts import input_columns, preprocess_prompt, read_training_row
 from lora_tune.data.rows import Split
-from lora_tune.errors import DataError
+from lora_tune.data.table import Table
+from lora_tune.errors import DataError, RowError
 from lora_tune.metrics.metric import PERPLEXITY, Metric
 from lora_tune.tasks.task import OutputKind, Task
 from lora_tune.tasks.token_loss import token_loss
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 TARGET_BYTES = "target_bytes"  # of the text that a row's labeled tokens decode to, in UTF-8
@@ -63,7 +60,7 @@ class LanguageModeling(Task):
         if not labeled:
             return [("text", name) for name in input_columns(config)]
         if config.messages is None and config.completion is None:
-            return [("text", config.text)]
+            return [("text", name) for name in text_columns(config.text)]
         templates = {
             "prompt": config.prompt,
             "completion": config.completion,
@@ -72,7 +69,7 @@ class LanguageModeling(Task):
         columns = [(key, name) for key in templates for name in named_columns(templates[key])]
         return [*([("messages", config.messages)] if config.messages else []), *columns]
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str]:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str]:
         """None."""
         return []
 
@@ -141,23 +138,28 @@ class LanguageModeling(Task):
 
 
 def fill_templates(
-    rows: "Dataset", config: DataConfig, *, where: str
-) -> tuple[list[Any], list[str], list[str]]:
+    rows: Table, config: DataConfig, columns: Sequence[str]
+) -> Iterator[tuple[list[Any], list[str], list[str]]]:
     """Read conversations, or fill the recipe's prompt and completion from each row's columns.
 
-    Returns:
-        Inputs, their texts and their completions, as people read them.
+    Args:
+        columns: that the recipe needs.
+
+    Yields:
+        Inputs, their texts and their completions, as people read them, for a batch of rows.
 
     Raises:
-        DataError: a completion is empty, or a cell is not a conversation.
+        RowError: a completion is empty, or a cell is not a conversation.
     """
-    inputs, texts, completions = [], [], []
-    for place, row in zip(rows[ROW], rows, strict=True):
-        try:
-            given, text, completion = read_training_row(row, config)
-        except DataError as error:
-            raise DataError(f"{where}: row {place} (rows count from 0), {error}") from None
-        inputs.append(given)
-        texts.append(text)
-        completions.append(completion)
-    return inputs, texts, completions
+    numbered = enumerate(rows.rows(columns))
+    for batch in iter(lambda: list(islice(numbered, BATCH_ROWS)), []):
+        inputs, texts, completions = [], [], []
+        for number, row in batch:
+            try:
+                given, text, completion = read_training_row(row, config)
+            except DataError as error:
+                raise RowError(number, str(error)) from None
+            inputs.append(given)
+            texts.append(text)
+            completions.append(completion)
+        yield inputs, texts, completions

@@ -1,16 +1,16 @@
 """Any of several labels for each text, or for each pair of texts."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.config.data import DataConfig
-from lora_tune.data.columns import ROW, class_label_names, label_id
-from lora_tune.data.rows import Split
-from lora_tune.errors import DataError, did_you_mean
+from lora_tune.data.labels import NUMBER, LabelIds, sort_labels, split_labels
+from lora_tune.data.rows import RowBatch, Split
+from lora_tune.data.table import Table
+from lora_tune.errors import DataError, RowError
 from lora_tune.metrics.classification import sigmoid
 from lora_tune.metrics.metric import MICRO_F1, Metric, f1_from_sums, precision_recall_f1
 from lora_tune.tasks.task import OutputKind
@@ -18,7 +18,8 @@ from lora_tune.tasks.text_inputs import TextLabelTask, read_inputs
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
+
+FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "False": 0, "True": 1}  # of a label in a row
 
 
 @dataclass(frozen=True)
@@ -58,59 +59,48 @@ class MultiLabelClassification(TextLabelTask):
     problem_type: str = "multi_label_classification"
     threshold: float = 0.5  # of a label's probability
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str] | None:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str] | None:
         """List the recipe's labels, the column's own, or those found in the rows.
 
         Raises:
-            DataError: there are fewer than two.
+            DataError: there are fewer than two, or lists of 0 and 1 whose labels have no names.
         """
-        if rows is None:
+        if config.labels is not None or not tables:
             return config.labels
-        names = config.labels or class_label_names(rows, config.label)
-        if names is None:
-            found = {str(label) for row in rows[config.label] for label in _split_labels(row) or ()}
-            names = sorted(found)
-        if len(names) < 2:
+        own_names = tables[0].class_names.get(config.label)
+        if own_names:
+            return list(own_names)
+        found: set[str] = set()
+        for table in tables:
+            for given in _read_lists(table, config):
+                if len(set(given)) < len(given) and set(given) <= set(FLAGS):
+                    raise DataError(
+                        f"data.label: column {config.label!r} has lists of 0 and 1, one for each "
+                        "label; name the labels in their order in data.labels"
+                    )
+                found.update(given)
+        if len(found) < 2:
             raise DataError(
-                f"data.label: column {config.label!r} of train has the labels {list(names)}, "
+                f"data.label: column {config.label!r} of train has the labels {sorted(found)}, "
                 "expected lists of at least 2 in all"
             )
-        return list(names)
+        return sort_labels(found)
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Read texts, or pairs of them, and labels, (rows, labels) of 0 and 1.
 
         Raises:
-            DataError: a row's labels are not a list, or not among the labels.
+            RowError: a row's labels are not a list, or not among the labels.
         """
-        texts, inputs = read_inputs(rows, config, where=where)
-        own = class_label_names(rows, config.label)
-        lists = list(map(_split_labels, rows[config.label]))
-        if _is_multi_hot(lists, len(labels)):
-            present = np.array(lists, dtype=float)
-        else:
-            present = np.zeros((len(texts), len(labels)))
-            for row, (place, given) in enumerate(zip(rows[ROW], lists, strict=True)):
-                here = f"{where}: column {config.label!r}, row {place} (rows count from 0)"
-                if given is None or len(set(given)) < len(given):
-                    raise DataError(
-                        f"{here}: found {rows[config.label][row]!r}, expected a list of labels, "
-                        "none twice; or 0 or 1 for each label in every row"
-                    )
-                for label in given:
-                    number = label_id(label, labels, own)
-                    if number is None:
-                        suggestion = did_you_mean(label, labels) if isinstance(label, str) else ""
-                        raise DataError(
-                            f"{here}: {label!r} is not among {', '.join(labels)}{suggestion}"
-                        )
-                    present[row, number] = 1
-        written = [
-            "; ".join(labels[int(n)] for n in np.flatnonzero(row)) or "none" for row in present
-        ]
-        return texts, inputs, present, written
+        present = _read_multi_hot(rows, config, labels)
+        if present is None:
+            present = _read_names(rows, config, labels)
+        first = 0
+        for texts, inputs in read_inputs(rows, config):
+            own = present[first : first + len(texts)]
+            first += len(texts)
+            names = ("; ".join(labels[int(n)] for n in np.flatnonzero(row)) for row in own)
+            yield RowBatch(texts, inputs, own, [name or "none" for name in names])
 
     def label_counts(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
         """Count the rows with each label."""
@@ -177,22 +167,48 @@ class MultiLabelClassification(TextLabelTask):
         return predicted, split.rows.labels > 0
 
 
-def _is_multi_hot(rows: Sequence[list[Any] | None], labels: int) -> bool:
-    """Whether every row has 0 or 1 for each label."""
-    return all(
-        row is not None
-        and len(row) == labels
-        and all(type(x) in (int, bool) and x in (0, 1) for x in row)
-        for row in rows
+def _read_multi_hot(rows: Table, config: DataConfig, labels: Sequence[str]) -> np.ndarray | None:
+    """Read lists of 0 and 1, (rows, labels); None where not every row has one for each label."""
+    if any(map(NUMBER.fullmatch, labels)):
+        return None
+    present = np.zeros((len(rows), len(labels)))
+    for row, given in enumerate(_read_lists(rows, config, labels)):
+        if len(given) != len(labels) or not set(given) <= set(FLAGS):
+            return None
+        present[row] = [FLAGS[flag] for flag in given]
+    return present
+
+
+def _read_names(rows: Table, config: DataConfig, labels: Sequence[str]) -> np.ndarray:
+    """Read lists of names, or of IDs if the recipe names the labels, (rows, labels)."""
+    texts = {label for given in _read_lists(rows, config, labels) for label in given}
+    lookup = LabelIds(
+        labels, texts, named=config.labels, column_names=rows.class_names.get(config.label)
     )
+    present = np.zeros((len(rows), len(labels)))
+    for row, given in enumerate(_read_lists(rows, config, labels)):
+        for label in given:
+            number = lookup.find(label)
+            if number is None:
+                raise RowError(
+                    row, f"column {config.label!r}: {label!r} is not among {lookup.describe(label)}"
+                )
+            if present[row, number]:
+                raise RowError(
+                    row,
+                    f"column {config.label!r}: found {label!r} twice, expected a list of labels, "
+                    "none twice; or 0 or 1 for each label in every row",
+                )
+            present[row, number] = 1
+    return present
 
 
-def _split_labels(value: Any) -> list[Any] | None:
-    """A row's labels; a text is split at its semicolons, commas or bars."""
-    if isinstance(value, str):
-        parts = (part.strip() for part in re.split(r"[;,|]", value))
-        return [part for part in parts if part]
-    return list(value) if isinstance(value, list) else [] if value is None else None
+def _read_lists(rows: Table, config: DataConfig, labels: Sequence[str] = ()) -> Iterator[list[str]]:
+    for row, cell in enumerate(rows.column(config.label)):
+        try:
+            yield split_labels(cell, labels)
+        except DataError as error:
+            raise RowError(row, f"column {config.label!r}: {error}") from None
 
 
 def _confusion_counts(predicted: np.ndarray, true: np.ndarray, *, axis: int) -> np.ndarray:

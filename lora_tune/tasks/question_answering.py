@@ -1,6 +1,6 @@
 """Extractive question answering: the span of a text that answers a question about it (SQuAD)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,8 +8,10 @@ import numpy as np
 
 from lora_tune.config.data import DataConfig
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.rows import Split
+from lora_tune.data.rows import RowBatch, Split
 from lora_tune.data.spans import CHARACTERS, END, START, read_spans, tokenize_spans, unpack_labels
+from lora_tune.data.table import Table
+from lora_tune.errors import DataError, RowError
 from lora_tune.metrics.classification import cross_entropy, softmax
 from lora_tune.metrics.entities import Span
 from lora_tune.metrics.metric import Metric, mean_from_sums
@@ -44,22 +46,27 @@ class QuestionAnswering(TextLabelTask):
     primary_metric: Metric = F1
     metric_names: tuple[str, ...] = ("f1", "exact_match")
 
-    def labels(self, config: DataConfig, rows: Any = None) -> list[str]:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str]:
         """List the outputs of the head."""
         return ["start", "end"]
 
-    def read(
-        self, rows: Any, config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Read pairs of question and text, and the answers of each as spans of the text."""
-        texts, inputs = read_inputs(rows, config, where=where)
-        contexts = [given["text_pair"] for given in inputs]
-        spans = read_spans(rows, config.label, contexts, where=where)
-        answers = [text[slice(*own[0])] for text, own in zip(contexts, spans, strict=True)]
-        return texts, inputs, spans, [answer or "none" for answer in answers]
+        cells, first = rows.column(config.label), 0
+        for texts, inputs in read_inputs(rows, config):
+            contexts = [given["text_pair"] for given in inputs]
+            spans = np.empty(len(texts), dtype=object)
+            for i, cell in enumerate(cells[first : first + len(texts)]):
+                try:
+                    spans[i] = read_spans(cell, contexts[i])
+                except DataError as error:
+                    raise RowError(first + i, f"column {config.label!r}: {error}") from None
+            first += len(texts)
+            answers = [text[slice(*own[0])] for text, own in zip(contexts, spans, strict=True)]
+            yield RowBatch(texts, inputs, spans, [answer or "none" for answer in answers])
 
     def tokenize(
-        self, inputs: Sequence[Any], labels: Any, tokenizer: Any, max_length: int, **_: Any
+        self, inputs: Sequence[Any], labels: Any, tokenizer: Any, max_length: int
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenize questions and texts; of a pair that is too long, the longer one is truncated."""
         # PEFT's model for question answering does not pass token types on, so there are none.

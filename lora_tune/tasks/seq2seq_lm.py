@@ -1,18 +1,19 @@
 """Text to text: an encoder reads the prompt, a decoder writes the completion (T5, BART)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.rows import RowBatch
+from lora_tune.data.table import Table
 from lora_tune.tasks.language_modeling import TARGET_BYTES, LanguageModeling, fill_templates
 from lora_tune.tasks.task import Generation
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -51,13 +52,12 @@ class SequenceToSequence(LanguageModeling):
     collator: str = "DataCollatorForSeq2Seq"  # pads labels, and shifts them for the decoder
     generation: Generation = EncoderDecoderGeneration()
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Fill the recipe's templates from each row's columns."""
-        inputs, _, completions = fill_templates(rows, config, where=where)
-        texts = [f"{given['prompt']}\n{given['completion']}" for given in inputs]
-        return texts, inputs, np.zeros(len(texts)), completions
+        columns = [name for _, name in self.columns(config)]
+        for inputs, _, completions in fill_templates(rows, config, columns):
+            texts = [f"{given['prompt']}\n{given['completion']}" for given in inputs]
+            yield RowBatch(texts, inputs, np.zeros(len(texts)), completions)
 
     def tokenize(
         self,
@@ -65,8 +65,6 @@ class SequenceToSequence(LanguageModeling):
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
-        *,
-        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenize prompts for the encoder and completions for the decoder, each truncated.
 

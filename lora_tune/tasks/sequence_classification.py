@@ -1,15 +1,16 @@
 """One label of two or more for each text, or for each pair of texts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.config.data import DataConfig
-from lora_tune.data.columns import ROW
-from lora_tune.data.rows import Split
-from lora_tune.errors import DataError, did_you_mean
+from lora_tune.data.labels import LabelIds, sort_labels
+from lora_tune.data.rows import RowBatch, Split
+from lora_tune.data.table import Table
+from lora_tune.errors import DataError
 from lora_tune.metrics.classification import classification_metrics, softmax
 from lora_tune.metrics.metric import ACCURACY, Metric
 from lora_tune.tasks.task import OutputKind
@@ -17,7 +18,6 @@ from lora_tune.tasks.text_inputs import TextLabelTask, read_inputs
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
 SHOWN_ROWS = 3  # invalid rows named in an error
 MAX_CLASSES = 1000  # found in a column; a recipe may name more
@@ -52,33 +52,33 @@ class SequenceClassification(TextLabelTask):
     primary_metric: Metric = ACCURACY
     metric_names: tuple[str, ...] = ("accuracy", "macro_f1")
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str] | None:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str] | None:
         """List the recipe's labels, the column's own, or those found in the rows.
 
         Raises:
             DataError: the column does not look like one of labels.
         """
-        if config.labels is not None or rows is None:
+        if config.labels is not None or not tables:
             return config.labels
-        own_names = getattr(rows.features[config.label], "names", None)  # of a ClassLabel
+        own_names = tables[0].class_names.get(config.label)
         if own_names:
             return list(own_names)
-        values = {_plain(value) for value in rows[config.label] if value is not None}
+        values = {value for table in tables for value in table.column(config.label)}
         if not 1 <= len(values) <= MAX_CLASSES:
             raise DataError(
                 f"data.label: column {config.label!r} of train has {len(values)} distinct values, "
                 f"expected 2 to {MAX_CLASSES} classes; is it the label column?"
             )
-        numeric = all(isinstance(value, int) for value in values)
-        return [str(value) for value in sorted(values, key=None if numeric else str)]
+        return sort_labels(values)
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Read texts, or pairs of them, and class ids (rows,)."""
-        texts, inputs = read_inputs(rows, config, where=where)
-        ids = label_ids(rows, config.label, labels, where=where)
-        return texts, inputs, ids, [labels[number] for number in ids]
+        ids = label_ids(rows, config, labels)
+        first = 0
+        for texts, inputs in read_inputs(rows, config):
+            own = ids[first : first + len(texts)]
+            first += len(texts)
+            yield RowBatch(texts, inputs, own, [labels[number] for number in own])
 
     def label_counts(self, labels: np.ndarray, names: Sequence[str]) -> Mapping[str, int]:
         """Count the rows of each class."""
@@ -126,46 +126,23 @@ class SequenceClassification(TextLabelTask):
         return ["label", *(f"p_{label}" for label in labels)]
 
 
-def label_ids(rows: "Dataset", column: str, labels: Sequence[str], *, where: str) -> np.ndarray:
-    """Turn a label column, of names or else of class ids, into class ids (rows,).
-
-    A value that is the name of a label, as text, means that label; any other whole number counts
-    the labels from 0.
-
-    Args:
-        where: the split, for the error.
+def label_ids(rows: Table, config: DataConfig, labels: Sequence[str]) -> np.ndarray:
+    """Turn the label column into class ids (rows,).
 
     Raises:
-        DataError: a row has no label, or one that is not among the labels.
+        DataError: a row's label is not among the labels.
     """
-    numbers = {name: number for number, name in enumerate(labels)}
-    own_names = getattr(rows.features[column], "names", None)
-    values = list(rows[column])
-    if own_names and set(own_names) == set(labels):
-        values = [None if value in (None, -1) else own_names[value] for value in values]
-    ids = np.full(len(values), -1)
-    for row, value in enumerate(map(_plain, values)):
-        if str(value) in numbers and value is not None:
-            ids[row] = numbers[str(value)]
-        elif isinstance(value, int) and 0 <= value < len(labels):
-            ids[row] = value
+    cells = rows.column(config.label)
+    lookup = LabelIds(
+        labels, cells, named=config.labels, column_names=rows.class_names.get(config.label)
+    )
+    ids = np.array([-1 if (found := lookup.find(cell)) is None else found for cell in cells])
     wrong = np.flatnonzero(ids < 0)
     if len(wrong):
-        places = list(rows[ROW])
-        shown = ", ".join(f"row {places[i]}: {values[i]!r}" for i in wrong[:SHOWN_ROWS])
-        value = values[wrong[0]]
-        suggestion = did_you_mean(value, labels) if isinstance(value, str) else ""
+        shown = ", ".join(f"{rows.place(i)}: {cells[int(i)]!r}" for i in wrong[:SHOWN_ROWS])
         raise DataError(
-            f"{where}: column {column!r}: {len(wrong)} of {len(values)} labels are not among "
-            f"{', '.join(labels)} (or their ids, from 0): {shown}{suggestion}"
+            f"column {config.label!r}: {len(wrong)} of {len(ids)} labels are not among "
+            f"{lookup.describe(cells[int(wrong[0])])}: {shown}; correct them, or leave out classes "
+            "that train does not have with data.rare=drop"
         )
     return ids
-
-
-def _plain(value: Any) -> Any:
-    """A label's value, hashable: 1.0 and True as they are written, lists as text."""
-    if isinstance(value, bool) or value is None:
-        return None if value is None else str(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, (int, str)) else str(value)

@@ -1,6 +1,6 @@
 """A number for each text, or for each pair of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,9 +8,10 @@ import numpy as np
 
 from lora_tune.config.data import DataConfig
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.columns import ROW
-from lora_tune.data.rows import Split
-from lora_tune.errors import DataError
+from lora_tune.data.labels import NUMBER
+from lora_tune.data.rows import RowBatch, Split
+from lora_tune.data.table import Table
+from lora_tune.errors import DataError, RowError
 from lora_tune.metrics.metric import MEAN_ABSOLUTE_ERROR, Metric
 from lora_tune.metrics.regression import regression_metrics
 from lora_tune.tasks.task import OutputKind
@@ -18,7 +19,6 @@ from lora_tune.tasks.text_inputs import TextLabelTask, read_inputs
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
 
 
 @dataclass(frozen=True)
@@ -55,33 +55,26 @@ class SequenceRegression(TextLabelTask):
     metric_names: tuple[str, ...] = ("mean_absolute_error", "rmse", "pearson", "spearman")
     problem_type: str = "regression"
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str]:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str]:
         """The name of the column."""
         return [config.label]
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Read texts, or pairs of them, and numbers (rows,).
 
         Raises:
-            DataError: a row has no number.
+            RowError: a row has no number.
         """
-        texts, inputs = read_inputs(rows, config, where=where)
-        values = []
-        for place, found in zip(rows[ROW], rows[config.label], strict=True):
-            value = _parse_number(found)
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            here = f"{where}: column {config.label!r}, row {place} (rows count from 0)"
-            if is_number and value == IGNORE_INDEX:
-                raise DataError(
-                    f"{here}: found {value}, which marks a missing label; shift or scale the "
-                    "numbers"
-                )
-            if not is_number or not np.isfinite(value):
-                raise DataError(f"{here}: found {found!r}, expected a number")
-            values.append(float(value))
-        return texts, inputs, np.array(values), list(map(repr, values))
+        cells, first = rows.column(config.label), 0
+        for texts, inputs in read_inputs(rows, config):
+            values = []
+            for number, cell in enumerate(cells[first : first + len(texts)], start=first):
+                try:
+                    values.append(_parse_number(cell))
+                except DataError as error:
+                    raise RowError(number, f"column {config.label!r}: {error}") from None
+            first += len(texts)
+            yield RowBatch(texts, inputs, np.array(values), list(map(repr, values)))
 
     def loss(
         self,
@@ -117,9 +110,13 @@ class SequenceRegression(TextLabelTask):
         return ["value"]
 
 
-def _parse_number(value: Any) -> Any:
-    """A number that is written as text, as in a column where another row holds no number."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
+def _parse_number(cell: str) -> float:
+    if not NUMBER.fullmatch(cell.strip()):
+        hint = "; write a decimal point" if NUMBER.fullmatch(cell.strip().replace(",", ".")) else ""
+        raise DataError(f"found {cell!r:.60}, expected a number{hint}")
+    value = float(cell)
+    if value == IGNORE_INDEX:
+        raise DataError(f"found {cell}, which marks a missing label; shift or scale the numbers")
+    if not np.isfinite(value):
+        raise DataError(f"found {cell}, expected a finite number")
+    return value

@@ -1,6 +1,6 @@
 """What a task is: its data, and the functions that differ from task to task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -11,13 +11,13 @@ from lora_tune.config.generation import GenerationConfig
 from lora_tune.config.recipe import Sections
 from lora_tune.config.validation import Problems
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.rows import Split
+from lora_tune.data.rows import RowBatch, Split
+from lora_tune.data.table import Table
 from lora_tune.metrics.metric import Metric
 from lora_tune.metrics.text import TEXT_METRICS
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 # What a row's outputs stand for: one class, any of several labels, a number, a tag for each word,
@@ -101,11 +101,11 @@ class Task:
         """
         raise NotImplementedError
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str] | None:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str] | None:
         """List the label names in the order of their ids; empty where the task has none.
 
         Args:
-            rows: training rows; None for the labels that are known without rows.
+            tables: rows to find labels in; none for the labels that are known without rows.
 
         Returns:
             The names; None where they are not known without rows.
@@ -115,20 +115,15 @@ class Task:
         """
         raise NotImplementedError
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
-        """Read raw rows.
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
+        """Read rows, batch by batch; none of them lacks its text or its label.
 
         Args:
-            where: the split, for errors.
-
-        Returns:
-            Texts as people read them, inputs as `tokenize` takes them, labels (rows, ...), and
-            labels as people read them.
+            labels: the label names in the order of their ids.
 
         Raises:
-            DataError: a row is not as it should be.
+            RowError: a row is not as it should be.
+            DataError: several rows are not.
         """
         raise NotImplementedError
 
@@ -157,20 +152,35 @@ class Task:
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
-        *,
-        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenize inputs: truncated, not padded.
 
         Args:
             labels: (rows, ...); None where they are not known.
             max_length: tokens of a row, special tokens included.
-            training: whether these are training rows, which may become other rows, such as blocks.
 
         Returns:
             The model's columns, a list for each row; and token counts before truncation, (rows,).
         """
         raise NotImplementedError
+
+    def tokenize_training(
+        self,
+        batches: Iterable[tuple[Sequence[Any], np.ndarray]],
+        tokenizer: "PreTrainedTokenizerBase",
+        max_length: int,
+    ) -> Iterator[tuple[dict[str, list[Any]], np.ndarray]]:
+        """Tokenize training rows, which may become other rows, such as blocks of several texts.
+
+        Args:
+            batches: inputs and labels of consecutive rows.
+            max_length: tokens of a row, special tokens included.
+
+        Yields:
+            The model's columns and the token counts, as `tokenize` returns them.
+        """
+        for inputs, labels in batches:
+            yield self.tokenize(inputs, labels, tokenizer, max_length)
 
     def logits(self, model_output: Any) -> "torch.Tensor":
         """Take the logits from a model's output object."""

@@ -3,17 +3,22 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.arrow_store import BATCH_ROWS
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.columns import ROW, class_label_names, label_id, text_problem
-from lora_tune.data.rows import Split
+from lora_tune.data.columns import text_problem
+from lora_tune.data.labels import LabelIds
+from lora_tune.data.list_cells import parse_list
+from lora_tune.data.rows import RowBatch, Split
+from lora_tune.data.table import Table
 from lora_tune.data.tokenization import WORD_IDS, tokenize_texts
 from lora_tune.data.words import join_words, mask_words, split_words
-from lora_tune.errors import DataError, did_you_mean
+from lora_tune.errors import DataError, RowError
 from lora_tune.metrics.classification import cross_entropy, softmax
 from lora_tune.metrics.entities import (
     OUTSIDE,
@@ -29,7 +34,6 @@ from lora_tune.tasks.token_loss import token_loss
 
 if TYPE_CHECKING:
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
 
@@ -50,17 +54,18 @@ class TokenClassification(Task):
         """The words, and their tags."""
         return [("text", config.text), *([("label", config.label)] if labeled else [])]
 
-    def labels(self, config: DataConfig, rows: "Dataset | None" = None) -> list[str] | None:
+    def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str] | None:
         """List the recipe's tags, the column's own, or those found in the rows.
 
         Raises:
             DataError: a tag is not of the form O, B-TYPE or I-TYPE.
         """
-        if rows is None:
+        if not tables:
             return config.labels
-        names = config.labels or class_label_names(rows, config.label)
+        names = config.labels or tables[0].class_names.get(config.label)
         if names is None:
-            found = {str(tag) for tags in rows[config.label] for tag in tags or ()}
+            cells = (cell for table in tables for cell in table.column(config.label))
+            found = {str(tag) for cell in cells for tag in parse_list(cell) or ()}
             names = sorted(found, key=lambda tag: (tag != OUTSIDE, tag[2:], tag))
         wrong = [name for name in names if name != OUTSIDE and name[:2] not in ("B-", "I-")]
         if wrong or OUTSIDE not in names:
@@ -70,33 +75,37 @@ class TokenClassification(Task):
             )
         return list(names)
 
-    def read(
-        self, rows: "Dataset", config: DataConfig, labels: Sequence[str], *, where: str
-    ) -> tuple[list[str], list[Any], np.ndarray, list[str]]:
+    def read(self, rows: Table, config: DataConfig, labels: Sequence[str]) -> Iterator[RowBatch]:
         """Read words and tag ids, an array of arrays (words,)."""
         if config.truncation_side == "left":
             raise DataError("data.truncation_side: left would cut first words; expected right")
-        own_order = class_label_names(rows, config.label)
-        inputs, tags, written = [], [], []
-        columns = zip(rows[ROW], rows[config.text], rows[config.label], strict=True)
-        for place, words, own in columns:
-            ids = [label_id(tag, labels, own_order) for tag in own or ()]
-            problem = _row_problem(words, own, ids, labels)
-            if problem:
-                raise DataError(f"{where}: row {place} (rows count from 0): {problem}")
-            given = join_words(words)
-            inputs.append(given)
-            tags.append(np.array(ids))
-            written.append(entities_in_text(given, [labels[number] for number in tags[-1]]).label)
-        ragged = np.empty(len(tags), dtype=object)
-        ragged[:] = tags
-        return [given["text"] for given in inputs], inputs, ragged, written
+        column_names = rows.class_names.get(config.label)
+        lists = map(parse_list, rows.column(config.label))
+        texts = {str(tag) for tags in lists for tag in tags or ()}
+        lookup = LabelIds(labels, texts, named=config.labels, column_names=column_names)
+        columns = zip(rows.column(config.text), rows.column(config.label), strict=True)
+        for first in range(0, len(rows), BATCH_ROWS):
+            inputs, tags, written = [], [], []
+            for number, cells in enumerate(islice(columns, BATCH_ROWS), start=first):
+                try:
+                    words, ids = _read_words(*cells, lookup)
+                except DataError as error:
+                    raise RowError(number, str(error)) from None
+                given = join_words(words)
+                inputs.append(given)
+                tags.append(np.array(ids))
+                written.append(entities_in_text(given, [labels[n] for n in ids]).label)
+            ragged = np.empty(len(tags), dtype=object)
+            ragged[:] = tags
+            yield RowBatch([given["text"] for given in inputs], inputs, ragged, written)
 
     def preprocess_row(
         self, row: Mapping[str, Any], config: DataConfig, tokenizer: "PreTrainedTokenizerBase"
     ) -> Any:
         """Split a text into words and punctuation, or take a list of words as it is."""
         text = row[config.text]
+        if isinstance(text, str):
+            text = parse_list(text) or text
         words = text if isinstance(text, list) and text else [text]
         problem = next(filter(None, map(text_problem, words)), None)
         if problem:
@@ -117,8 +126,6 @@ class TokenClassification(Task):
         labels: np.ndarray | None,
         tokenizer: "PreTrainedTokenizerBase",
         max_length: int,
-        *,
-        training: bool = False,
     ) -> tuple[dict[str, list[Any]], np.ndarray]:
         """Tokenize words; each word's first token bears its tag, and all others are ignored."""
         columns, counts = tokenize_texts(inputs, tokenizer, max_length)
@@ -220,18 +227,21 @@ def _true_and_predicted(
         yield set(entities_from_tags([names[n] for n in own])), set(entities_from_tags(tags))
 
 
-def _row_problem(
-    words: Any, tags: Any, ids: Sequence[int | None], labels: Sequence[str]
-) -> str | None:
-    if not isinstance(words, list) or not words or not isinstance(tags, list):
-        return f"found {words!r:.40} with tags {tags!r:.40}, expected a list of words and of tags"
+def _read_words(text: str, label: str, lookup: LabelIds) -> tuple[list[str], list[int]]:
+    words, tags = parse_list(text), parse_list(label)
+    if not words or tags is None:
+        raise DataError(
+            f"found {text!r:.40} with tags {label!r:.40}, expected a list of words and of tags"
+        )
     if len(words) != len(tags):
-        return f"found {len(words)} words and {len(tags)} tags"
+        raise DataError(f"found {len(words)} words and {len(tags)} tags")
     for word in words:
         if text_problem(word):
-            return f"among its words: {text_problem(word)}"
-    for tag, number in zip(tags, ids, strict=True):
+            raise DataError(f"among its words: {text_problem(word)}")
+    ids = []
+    for tag in map(str, tags):
+        number = lookup.find(tag)
         if number is None:
-            suggestion = did_you_mean(tag, labels) if isinstance(tag, str) else ""
-            return f"the tag {tag!r} is not among {', '.join(labels)}{suggestion}"
-    return None
+            raise DataError(f"the tag {tag!r} is not among {lookup.describe(tag)}")
+        ids.append(number)
+    return words, ids

@@ -1,25 +1,36 @@
 """Rows in files and in memory, for the tests of data and tasks."""
 
 import json
-from typing import ClassVar
 
 import numpy as np
 
 from lora_tune.config.data import SplitConfig
+from lora_tune.data.cell_text import cell_text
+from lora_tune.data.labeling import read_rows
 from lora_tune.data.rows import Rows, Split
+from lora_tune.data.table import Record, collect_table
+from lora_tune.data.typed_rows import convert_dataset
 from lora_tune.evaluation.model_evaluation import evaluate_outputs
 
 VALIDATION = SplitConfig(split="validation")
 TAGS = ["O", "B-person", "I-person", "B-place", "I-place"]
 
 
-class Table(list):
-    """Rows that give a column by its name, as a dataset does, but with values of any type."""
+def make_table(rows, name="rows"):
+    """Make a table of rows with values of any type, as if they were read from a jsonl file."""
+    cells = [{key: cell_text(value) for key, value in row.items()} for row in rows]
+    return collect_table((Record(None, row) for row in cells), name)
 
-    features: ClassVar = {"label": None}
 
-    def __getitem__(self, key):
-        return [row[key] for row in self] if isinstance(key, str) else super().__getitem__(key)
+def make_typed_table(rows):
+    """Make a table of a dataset's rows, whose features are kept."""
+    return convert_dataset(rows, "rows")
+
+
+def read(task, table, config, labels):
+    """Read a whole table: texts, inputs, labels and their texts."""
+    rows = read_rows("test", table, config, task, labels=labels, origin="rows")
+    return rows.texts, rows.inputs, rows.labels, rows.label_texts
 
 
 def write_splits(folder, **splits):

@@ -36,7 +36,7 @@ def test_what_is_below_an_old_key_is_checked_too(write, fault_lines):
 
 
 def test_a_saved_recipe_with_an_old_key_loads_silently():
-    names = {"name": "mine", "where": "adapter", "base": "other", "labels": ["a", "b"]}
+    names = {"name": "mine", "where": "adapter", "base": "other"}
     recipe = load_saved_recipe(SAVED, source=None, **names)
     assert (recipe.model.name, recipe.data.text, recipe.all_seeds) == ("other", "review", [7])
     assert load_saved_input(SAVED, task=recipe.task, where="adapter").text == "review"

@@ -198,12 +198,18 @@ def test_a_long_chat_keeps_its_start_token_the_question_and_half_of_max_length(t
 @pytest.mark.parametrize(
     ("talk", "words"),
     [
-        (say("Hi"), "data.train: row 1 (rows count from 0), no message is from the assistant"),
+        (
+            say("Hi"),
+            "data.train: row 1 (rows count from 0), line 2: no message is from the",
+        ),
         (
             TALK[:1] + TALK[2:],
             "data.train: row 1 (rows count from 0): the chat template rejects it",
         ),
-        ([], "data.train: row 1 (rows count from 0), found [], expected a list of messages"),
+        (
+            [],
+            "data.train: row 1 (rows count from 0), line 2: found '[]', expected a list of",
+        ),
     ],
 )
 def test_a_wrong_row_is_named(tmp_path, talk, words):

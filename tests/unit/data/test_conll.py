@@ -18,9 +18,9 @@ from lora_tune.errors import DataError
 def test_sentences(tmp_path, content):
     path = tmp_path / "train.conll"
     path.write_bytes(content)
-    rows = read_conll(path)
-    assert rows["words"] == [["Ann", "lives"], ["Hi"]]
-    assert rows["tags"] == [["B-per", "O"], ["O"]]
+    rows = read_conll(path, "train.conll", None)
+    assert rows.column("words") == ['["Ann", "lives"]', '["Hi"]']
+    assert rows.column("tags") == ['["B-per", "O"]', '["O"]']
 
 
 @pytest.mark.parametrize(
@@ -28,11 +28,11 @@ def test_sentences(tmp_path, content):
     [
         (b"Ann\tB-per\nlives\n", "line 2: found 'lives', expected a word and its tag"),
         (b"Ann\t\n", "line 1: found 'Ann\\\\t', expected a word and its tag"),
-        (b"Ann\tO\n\xff\tO\n", "line 2: not UTF-8 at byte 0"),
+        (b"Ann\tO\n\xff\tO\n", "line 2: found the byte 0xFF, which is not UTF-8"),
     ],
 )
 def test_malformed_lines_are_reported_with_their_number(tmp_path, content, words):
     path = tmp_path / "train.conll"
     path.write_bytes(content)
     with pytest.raises(DataError, match=words):
-        read_conll(path)
+        read_conll(path, str(path), None)

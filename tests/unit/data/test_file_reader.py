@@ -8,6 +8,8 @@ from lora_tune.data.file_reader import read_file
 from lora_tune.errors import DataError
 
 ROWS = [{"text": "a, b", "label": 1}, {"text": "N/A", "label": 0}]
+ROW_1 = "row 1 (rows count from 0)"
+READ = [{"text": "a, b", "label": "1"}, {"text": "N/A", "label": "0"}]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "json", "jsonl", "parquet"])
@@ -26,27 +28,43 @@ def test_every_format_gives_the_same_rows(tmp_path, suffix, start):
             "jsonl": "".join(json.dumps(row) + "\n" for row in ROWS),
         }[suffix]
         path.write_bytes(start + text.encode())
-    assert read_file(path).to_list() == ROWS
+    assert list(read_file(path).check().rows()) == READ
 
 
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.csv", b'text,label\nhi,1\n"no end,2\nyo,3\n', "line 3: unexpected end of data"),
-        ("a.csv", b"text,label\nhi,1\nyo,2,3\n", "line 3: found 3 columns, expected 2"),
-        ("a.csv", b"text,label\nhi,1\n\xff\xfe,2\n", "line 3: not UTF-8 at byte 0"),
+        (
+            "a.csv",
+            b'text,label\nhi,1\n"no end,2\nyo,3\n',
+            f"line 3: {ROW_1}: found a quotation mark that is not closed",
+        ),
+        (
+            "a.csv",
+            b"text,label\nhi,1\nyo,2,3\n",
+            f"line 3: {ROW_1}: found 3 cells, expected 2",
+        ),
+        (
+            "a.csv",
+            b"text,label\nhi,1\n\xff\xfe,2\n",
+            f"line 3: {ROW_1}: found the byte 0xFF, which is not UTF-8",
+        ),
         ("a.csv", b"text,label\n", "found a header, but no rows"),
         ("a.csv", b"", "the file is empty"),
-        ("a.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
+        ("a.jsonl", b'{"text": "a"}\n{"text": \n', f"line 2: {ROW_1}: not JSON"),
         ("a.json", b'[{"text": "a"},\n {"text": "b"]', "line 2: not JSON"),
-        ("a.parquet", b"PAR1 nonsense", "Parquet magic bytes not found"),
-        ("a.txt", b"hello", "found a .txt file, expected csv, tsv, json, jsonl, parquet"),
+        (
+            "a.parquet",
+            b"PAR1 nonsense",
+            "not a readable parquet file: Parquet magic bytes",
+        ),
+        ("a.doc", b"hello", "found a .doc file, expected csv, tsv, json, jsonl, parquet"),
     ],
 )
 def test_a_malformed_file_is_reported_in_one_line(tmp_path, name, content, words):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_file(path)
+        read_file(path).check()
     assert str(caught.value).startswith(f"{path}: {words}")
     assert "\n" not in str(caught.value)

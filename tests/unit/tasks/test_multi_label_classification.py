@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from lora_tune.config.data import DataConfig
-from lora_tune.data.columns import ROW
 from lora_tune.errors import DataError
 from lora_tune.tasks import make_task
-from tests.unit.rows import Table, evaluate, make_split
+from tests.unit.rows import evaluate, make_split, make_table, make_typed_table, read
 
 TASK = make_task("multi_label_classification")
 RANDOM = np.random.default_rng(3)
@@ -51,37 +50,71 @@ def test_metrics_are_those_of_scikit_learn(threshold):
     ("label", "words"),
     [
         (["foot"], "'foot' is not among food, staff; did you mean"),
-        (7, "found 7, expected a list of labels"),
+        (7, "'7' is not among food, staff; numbers are IDs, from 0, only if data.labels"),
+        ("['food', staff]", "expected a list such as ['a', 'b']"),
+        ([["food"]], "expected a list of label names or numbers"),
     ],
 )
 def test_invalid_labels_are_reported(label, words):
-    raw = [{"text": "x", "label": ["food", "staff"], ROW: 0}, {"text": "y", "label": label, ROW: 1}]
-    with pytest.raises(DataError) as caught:
-        TASK.read(Table(raw), DataConfig(), ["food", "staff"], where="data.test")
+    rows = make_table([{"text": "x", "label": ["food", "staff"]}, {"text": "y", "label": label}])
+    with pytest.raises(DataError, match=r"data\.test: row 1 .*column 'label'") as caught:
+        read(TASK, rows, DataConfig(), ["food", "staff"])
     assert words in str(caught.value)
 
 
-def test_labels_in_a_cell_of_a_csv_file():
-    raw = [{"text": "x", "label": "food; staff", ROW: 0}, {"text": "y", "label": None, ROW: 1}]
-    _, _, present, texts = TASK.read(Table(raw), DataConfig(), ["food", "staff"], where="")
+@pytest.mark.parametrize(
+    ("both", "none"),
+    [
+        ("food; staff", "[]"),
+        ("food,staff", "[]"),
+        ("food|staff", "[]"),
+        ("['food', 'staff']", "[]"),
+        ('["food", "staff"]', "[]"),
+        ("('food', 'staff')", "()"),
+        (["food", "staff"], []),
+    ],
+)
+def test_labels_in_a_cell(both, none):
+    rows = make_table([{"text": "x", "label": both}, {"text": "y", "label": none}])
+    _, _, present, texts = read(TASK, rows, DataConfig(), ["food", "staff"])
     assert present.tolist() == [[1, 1], [0, 0]]
     assert texts == ["food; staff", "none"]
 
 
-def test_multi_hot_rows_and_lists_of_label_ids():
-    def read(*labels):
-        raw = Table({"text": "x", "label": label, ROW: row} for row, label in enumerate(labels))
-        return TASK.read(raw, DataConfig(), ["a", "b", "c"], where="here")[2].tolist()
+def test_a_label_with_a_comma_in_its_name():
+    rows = make_table([{"text": "x", "label": "food, drinks"}, {"text": "y", "label": "staff"}])
+    config = DataConfig(labels=["food, drinks", "staff"])
+    assert read(TASK, rows, config, config.labels)[2].tolist() == [[1, 0], [0, 1]]
 
-    assert read([0, 0, 1], [1, 0, 1]) == [[0, 0, 1], [1, 0, 1]]  # every row is as long as labels
-    assert read([2], [0, 2]) == [[0, 0, 1], [1, 0, 1]]
+
+def test_multi_hot_rows_and_lists_of_label_ids():
+    def labels_of(*labels, named=("a", "b", "c")):
+        rows = make_table([{"text": "x", "label": label} for label in labels])
+        config = DataConfig(labels=list(named) if named else None)
+        names = config.labels or TASK.labels(config, [rows])
+        return read(TASK, rows, config, names)[2].tolist()
+
+    # Every row is as long as labels.
+    assert labels_of([0, 0, 1], [1, 0, 1]) == [[0, 0, 1], [1, 0, 1]]
+    assert labels_of("[0 0 1]", "[True, False, True]") == [[0, 0, 1], [1, 0, 1]]
+    assert labels_of([2], [0, 2]) == labels_of("2", "0,2") == [[0, 0, 1], [1, 0, 1]]
     with pytest.raises(DataError, match="none twice; or 0 or 1 for each label in every row"):
-        read([0, 0, 1], [1])
+        labels_of([0, 0, 1], [1])
+    with pytest.raises(DataError, match=r"name the labels in their order in data\.labels"):
+        labels_of([0, 0, 1], [1, 0, 1], named=None)
+
+
+def test_numbers_without_names_are_names_in_numeric_order():
+    rows = make_table([{"text": "x", "label": label} for label in ([10, 2], [2], [1, 10])])
+    names = TASK.labels(DataConfig(), [rows])
+    assert names == ["1", "2", "10"]
+    present = read(TASK, rows, DataConfig(), names)[2]
+    assert present.tolist() == [[0, 1, 1], [0, 1, 0], [1, 0, 1]]
 
 
 def test_class_label_names_of_a_column_apply_in_any_order():
     listed = datasets.Sequence(datasets.ClassLabel(names=["O", "B-x", "B-y"]))
-    rows = datasets.Dataset.from_dict({"text": ["u"], "label": [[1, 0]], ROW: [0]})
-    rows = rows.cast_column("label", listed)
+    rows = datasets.Dataset.from_dict({"text": ["u"], "label": [[1, 0]]})
+    rows = make_typed_table(rows.cast_column("label", listed))
     config = DataConfig(labels=["O", "B-y", "B-x"])
-    assert TASK.read(rows, config, config.labels, where="")[2].tolist() == [[1, 0, 1]]
+    assert read(TASK, rows, config, config.labels)[2].tolist() == [[1, 0, 1]]

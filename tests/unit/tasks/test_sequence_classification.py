@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.cell_text import cell_text
 from lora_tune.data.splits import load_data
 from lora_tune.errors import DataError
 from lora_tune.tasks import make_task
 from lora_tune.tasks.sequence_classification import label_ids
 from tests.tiny import make_tokenizer
-from tests.unit.rows import VALIDATION, write_splits
+from tests.unit.rows import VALIDATION, make_table, make_typed_table, write_splits
 
 TASK = make_task("sequence_classification")
 
@@ -24,34 +25,55 @@ TASK = make_task("sequence_classification")
         ([1, 0, 1], ["1", "0"], ["1", "0"]),
         ([1, 2, 3], ["1", "2", "3"], ["1", "2", "3"]),
         ([1, 2, 3], None, ["1", "2", "3"]),
-        ([float(i) for i in range(12)], None, [str(i) for i in range(12)]),
+        ([float(i) for i in range(12)], None, [f"{i}.0" for i in range(12)]),
+        (["01", "1", "10"], None, ["01", "1", "10"]),
+        (["01000", "1000", "01000"], None, ["01000", "1000"]),
+        ([-1, 10, 2], None, ["-1", "2", "10"]),
         (["b", "a", "b"], None, ["a", "b"]),
-        ([True, False, True], None, ["False", "True"]),
+        ([True, False, True], None, ["false", "true"]),
         ([0.0, 1.0, 1.0], ["bad", "fine"], ["bad", "fine"]),
     ],
 )
 def test_label_columns_of_every_kind(values, names, expected):
-    rows = datasets.Dataset.from_dict({"y": values})
-    labels = TASK.labels(DataConfig(label="y", labels=names), rows)
+    rows = make_table([{"y": value} for value in values])
+    config = DataConfig(label="y", labels=names)
+    labels = TASK.labels(config, [rows])
     assert labels == expected
-    ids = label_ids(rows, "y", labels, where="here")
-    written = [str(int(v)) if isinstance(v, float) else str(v) for v in values]
-    assert [labels.index(w) if w in labels else int(w) for w in written] == ids.tolist()
+    ids = label_ids(rows, config, labels)
+    written = [cell_text(value) for value in values]
+    assert [labels.index(w) if w in labels else int(float(w)) for w in written] == ids.tolist()
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ([0, 1], None),  # the names were not given by the recipe
+        (["0", "1.0"], ["bad", "fine"]),  # two notations
+        (["00", "01"], ["bad", "fine"]),
+        (["bad", "1"], ["bad", "fine"]),  # a name and a number
+        ([0, 3], ["1", "3"]),  # the names are numbers
+        ([0, 2], ["bad", "fine"]),
+    ],
+)
+def test_numbers_are_ids_only_if_the_recipe_means_them(values, names):
+    rows = make_table([{"y": value} for value in values])
+    with pytest.raises(DataError, match="labels are not among"):
+        label_ids(rows, DataConfig(label="y", labels=names), names or ["bad", "fine"])
 
 
 def test_class_label_names_of_a_column_apply_in_any_order():
     features = datasets.Features({"y": datasets.ClassLabel(names=["neg", "pos"])})
-    rows = datasets.Dataset.from_dict({"y": [0, 1, 1]}, features=features)
-    assert TASK.labels(DataConfig(label="y"), rows) == ["neg", "pos"]
-    assert label_ids(rows, "y", ["pos", "neg"], where="").tolist() == [1, 0, 0]
-    assert label_ids(rows, "y", ["bad", "good"], where="").tolist() == [0, 1, 1]
+    rows = make_typed_table(datasets.Dataset.from_dict({"y": [0, 1, 1]}, features=features))
+    assert TASK.labels(DataConfig(label="y"), [rows]) == ["neg", "pos"]
+    for names, expected in ((["pos", "neg"], [1, 0, 0]), (["bad", "good"], [0, 1, 1])):
+        config = DataConfig(label="y", labels=names)
+        assert label_ids(rows, config, names).tolist() == expected
 
 
-@pytest.mark.parametrize("values", [[None, None], list(range(2000))])
-def test_a_column_without_classes_is_refused(values):
-    rows = datasets.Dataset.from_dict({"y": values})
+def test_a_column_without_classes_is_refused():
+    rows = make_table([{"y": value} for value in range(2000)])
     with pytest.raises(DataError, match="distinct values"):
-        TASK.labels(DataConfig(label="y"), rows)
+        TASK.labels(DataConfig(label="y"), [rows])
 
 
 def test_pairs_of_texts_are_tokenized_as_pairs(tmp_path):

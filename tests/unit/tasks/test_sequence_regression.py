@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from lora_tune.config.data import DataConfig
-from lora_tune.data.columns import ROW
 from lora_tune.errors import DataError
 from lora_tune.tasks import make_task
-from tests.unit.rows import Table, evaluate
+from tests.unit.rows import evaluate, make_table, read
 
 TASK = make_task("sequence_regression")
 
@@ -41,18 +40,20 @@ def test_metrics_are_those_of_scipy_and_scikit_learn(seed):
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ("four", "row 1 (rows count from 0): found 'four', expected a num"),
-        (None, "found None, expected a number"),
+        ("four", "row 1 (rows count from 0): column 'label': found 'four', expected a num"),
+        ("1,5", "found '1,5', expected a number; write a decimal point"),
+        ("1_000", "found '1_000', expected a number"),
+        ("1e999", "expected a finite number"),
     ],
 )
 def test_a_label_that_is_not_a_number_is_reported(label, words):
-    raw = [{"text": "x", "label": 3.5, ROW: 0}, {"text": "y", "label": label, ROW: 1}]
+    raw = [{"text": "x", "label": 3.5}, {"text": "y", "label": label}]
     with pytest.raises(DataError) as caught:
-        TASK.read(Table(raw), DataConfig(), ["label"], where="data.test")
+        read(TASK, make_table(raw), DataConfig(), ["label"])
     assert words in str(caught.value)
 
 
 def test_the_number_that_marks_a_missing_label_is_refused():
-    raw = Table([{"text": "x", "label": -100.0, ROW: 0}])
+    rows = make_table([{"text": "x", "label": -100.0}])
     with pytest.raises(DataError, match="shift or scale the numbers"):
-        TASK.read(raw, DataConfig(), ["label"], where="here")
+        read(TASK, rows, DataConfig(), ["label"])

@@ -8,14 +8,22 @@ from seqeval.metrics import f1_score, precision_score, recall_score
 
 from lora_tune.config.data import DataConfig
 from lora_tune.data.batching import IGNORE_INDEX
-from lora_tune.data.columns import ROW
 from lora_tune.data.splits import load_data
 from lora_tune.data.words import join_words
 from lora_tune.errors import DataError
 from lora_tune.evaluation.model_evaluation import evaluate_outputs
 from lora_tune.tasks import make_task
 from tests.tiny import make_tokenizer
-from tests.unit.rows import TAGS, VALIDATION, as_objects, make_split, random_tags, write_splits
+from tests.unit.rows import (
+    TAGS,
+    VALIDATION,
+    as_objects,
+    make_split,
+    make_typed_table,
+    random_tags,
+    read,
+    write_splits,
+)
 
 NER = make_task("token_classification")
 
@@ -104,10 +112,10 @@ def test_words_are_tokenized_as_in_running_text(tmp_path, family):
 
 def test_class_label_names_of_a_column_apply_in_any_order():
     listed = datasets.Sequence(datasets.ClassLabel(names=["O", "B-x", "B-y"]))
-    rows = datasets.Dataset.from_dict({"text": [["u", "v"]], "label": [[1, 0]], ROW: [0]})
-    rows = rows.cast_column("label", listed)
+    rows = datasets.Dataset.from_dict({"text": [["u", "v"]], "label": [[1, 0]]})
+    rows = make_typed_table(rows.cast_column("label", listed))
     config = DataConfig(labels=["O", "B-y", "B-x"])
-    labels = NER.read(rows, config, config.labels, where="")[2]
+    labels = read(NER, rows, config, config.labels)[2]
     assert labels[0].tolist() == [2, 0]
 
 
