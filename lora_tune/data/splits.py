@@ -63,12 +63,17 @@ class Data:
 
     def fingerprint(self, splits: Sequence[str] = SPLITS) -> str:
         """Hash the texts and labels of splits, in order (SHA-256)."""
-        digest = hashlib.sha256()
-        for name, split in ((name, self.splits[name]) for name in splits):
-            digest.update(f"{name} {len(split.rows.texts)}\n".encode())
-            for text, label in zip(split.rows.texts, split.rows.label_texts, strict=True):
-                digest.update(f"{len(text)} {label} {text}\n".encode())
-        return digest.hexdigest()
+        return fingerprint_rows({name: self.splits[name].rows for name in splits})
+
+
+def fingerprint_rows(splits: Mapping[str, Rows]) -> str:
+    """Hash the texts and labels of splits, in order (SHA-256)."""
+    digest = hashlib.sha256()
+    for name, rows in splits.items():
+        digest.update(f"{name} {len(rows.texts)}\n".encode())
+        for text, label in zip(rows.texts, rows.label_texts, strict=True):
+            digest.update(f"{len(text)} {label} {text}\n".encode())
+    return digest.hexdigest()
 
 
 def load_data(
