@@ -10,6 +10,10 @@ from lora_tune.config.validation import (
     check_proportion,
     check_seed,
 )
+from lora_tune.errors import did_you_mean
+
+# The names of the templates in lora_tune/data/chat_templates.py.
+CHAT_TEMPLATE_NAMES = ("chatml", "gemma", "llama3", "mistral", "phi3", "qwen", "zephyr")
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,8 @@ class DataConfig:
 
     chat_template: bool | str | None = None
     """Whether `prompt` and `completion` become turns of a chat, formatted by the tokenizer's chat
-    template. Text is a Jinja chat template to use instead of the tokenizer's."""
+    template. Text is the chat template to use instead of the tokenizer's: `chatml`, `gemma`,
+    `llama3`, `mistral`, `phi3`, `qwen`, `zephyr`, or a Jinja template."""
 
     system: str | None = None
     """The system message of a chat that has none; braces hold column names."""
@@ -165,6 +170,8 @@ class DataConfig:
             yield "messages", "holds whole conversations; remove data.prompt and data.completion"
         if self.chat_template and self.messages is None and self.prompt is None:
             yield "chat_template", "needs data.messages, or data.prompt and data.completion"
+        if isinstance(self.chat_template, str):
+            yield from _check_chat_template(self.chat_template)
         if self.system is not None and not self.is_chat:
             yield "system", "is for chats; set data.messages, or data.chat_template=true"
 
@@ -175,3 +182,14 @@ class DataConfig:
             yield "class_weights", "needs data.labels, since the weights are in their order"
         elif len(weights) != len(self.labels):
             yield "class_weights", f"found {len(weights)} numbers for {len(self.labels)} labels"
+
+
+def _check_chat_template(template: str) -> Problems:
+    """Yield a name that no built-in chat template has. Jinja is parsed with the tokenizer."""
+    if template in CHAT_TEMPLATE_NAMES or "{{" in template or "{%" in template:
+        return
+    yield (
+        "chat_template",
+        f"found {template!r}, expected a built-in chat template ({', '.join(CHAT_TEMPLATE_NAMES)}) "
+        f"or a Jinja template{did_you_mean(template, CHAT_TEMPLATE_NAMES)}",
+    )
