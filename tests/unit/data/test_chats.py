@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from lora_tune.config.data import DataConfig, SplitConfig
+from lora_tune.config.data import DataConfig
 from lora_tune.data.batching import IGNORE_INDEX
 from lora_tune.data.chats import read_messages, render_chat_prompt, tokenize_chats
 from lora_tune.data.splits import load_data
@@ -237,20 +237,14 @@ def test_a_conversation_is_cut_after_the_assistants_last_turn(tmp_path):
 def test_a_csv_holds_conversations_and_other_columns(tmp_path, write_text):
     """Columns that agent traces have are ordinary ones."""
     names = ["id", "source", "model", "system_prompt", "messages"]
-    rows = [dict(zip(names, ("7", "a", "b", "c", write_text(TALK)), strict=True))] * 2
-    with open(tmp_path / "chats.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, names)
-        table.writeheader()
-        table.writerows(rows)
-    split = {"file": str(tmp_path / "chats.csv")}
-    config = DataConfig(
-        source=split["file"],
-        messages="messages",
-        validation=SplitConfig(**split),
-        test=SplitConfig(**split),
-    )
-    data = load_data(config, LM, tokenizer_with(CHATML))
-    assert data.train.rows.inputs == [{"messages": TALK}] * 2
+    row = dict(zip(names, ("7", "a", "b", "c", write_text(TALK)), strict=True))
+    for split in ("train", "validation", "test"):
+        with open(tmp_path / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, names)
+            table.writeheader()
+            table.writerows([row, row])
+    split = load(tmp_path, tokenizer_with(CHATML), messages="messages")
+    assert split.rows.inputs == [{"messages": TALK}] * 2
 
 
 def test_a_long_chat_keeps_its_start_token_the_question_and_half_of_max_length(tmp_path):
