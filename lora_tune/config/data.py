@@ -1,6 +1,5 @@
 """The recipe's `data:` section: where the rows come from and how they become tokens."""
 
-import codecs
 from dataclasses import dataclass, field
 from string import Formatter
 from typing import Literal
@@ -11,6 +10,10 @@ from lora_tune.config.validation import (
     check_proportion,
     check_seed,
 )
+from lora_tune.errors import did_you_mean
+
+# The names of the templates in lora_tune/data/chat_templates.py.
+CHAT_TEMPLATE_NAMES = ("chatml", "gemma", "llama3", "mistral", "phi3", "qwen", "zephyr")
 
 NO_QUOTE = "none"  # the value of `data.format.quote` where quotation marks are text
 
@@ -134,7 +137,8 @@ class DataConfig:
 
     chat_template: bool | str | None = None
     """Whether `prompt` and `completion` become turns of a chat, formatted by the tokenizer's chat
-    template. Text is a Jinja chat template to use instead of the tokenizer's."""
+    template. Text is the chat template to use instead of the tokenizer's: `chatml`, `gemma`,
+    `llama3`, `mistral`, `phi3`, `qwen`, `zephyr`, or a Jinja template."""
 
     system: str | None = None
     """The system message of a chat that has none; braces hold column names."""
@@ -225,6 +229,8 @@ class DataConfig:
             yield "messages", "holds whole conversations; remove data.prompt and data.completion"
         if self.chat_template and self.messages is None and self.prompt is None:
             yield "chat_template", "needs data.messages, or data.prompt and data.completion"
+        if isinstance(self.chat_template, str):
+            yield from _check_chat_template(self.chat_template)
         if self.system is not None and not self.is_chat:
             yield "system", "is for chats; set data.messages, or data.chat_template=true"
 
@@ -239,6 +245,18 @@ class DataConfig:
 
 def _is_encoding(name: str) -> bool:
     try:
-        return codecs.lookup(name)._is_text_encoding
+        "".encode(name)
     except LookupError:
         return False
+    return True
+
+
+def _check_chat_template(template: str) -> Problems:
+    """Yield a name that no built-in chat template has. Jinja is parsed with the tokenizer."""
+    if template in CHAT_TEMPLATE_NAMES or "{{" in template or "{%" in template:
+        return
+    yield (
+        "chat_template",
+        f"found {template!r}, expected a built-in chat template ({', '.join(CHAT_TEMPLATE_NAMES)}) "
+        f"or a Jinja template{did_you_mean(template, CHAT_TEMPLATE_NAMES)}",
+    )

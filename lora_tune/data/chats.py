@@ -1,21 +1,34 @@
 """Conversations: read from rows, formatted by a chat template and tokenized."""
 
+import re
 from collections.abc import Sequence
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.config.data import DataConfig
+from lora_tune.data.chat_templates import CHAT_TEMPLATES
 from lora_tune.data.columns import text_problem
 from lora_tune.data.list_cells import parse_list
-from lora_tune.errors import DataError, ModelError, RowError, first_line
+from lora_tune.errors import (
+    DataError,
+    ModelError,
+    RecipeError,
+    RowError,
+    did_you_mean,
+    first_line,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Messages = list[dict[str, str]]  # {role, content} of each message
 
-SYSTEM, USER, ASSISTANT = "system", "user", "assistant"
-SHAREGPT_ROLES = {"human": USER, "gpt": ASSISTANT}
+SYSTEM, USER, ASSISTANT, TOOL = "system", "user", "assistant", "tool"
+ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
+# Names of ShareGPT, and OpenAI's newer name of the system.
+OTHER_ROLES = {"human": USER, "gpt": ASSISTANT, "developer": SYSTEM}
+CALLS = ("tool_calls", "function_call")  # keys of messages that call tools
+GENERATION_TAG = re.compile(r"{%[-+]?\s*(?:end)?generation\s*[-+]?%}")  # of transformers
 # The templates of Llama insert today's date; their own default date makes runs reproducible.
 DATE = "26 Jul 2024"
 
@@ -31,30 +44,41 @@ def set_chat_template(
         checkpoint: the base model's name, for the error.
 
     Raises:
+        RecipeError: the recipe's template is not valid.
         ModelError: there is no chat template.
     """
     if isinstance(data.chat_template, str):
-        tokenizer.chat_template = data.chat_template
+        template = CHAT_TEMPLATES.get(data.chat_template, data.chat_template)
+        _check_template(template)
+        tokenizer.chat_template = template
     try:
         tokenizer.chat_template = tokenizer.get_chat_template()  # of several, the default
     except ValueError:
         raise ModelError(
-            f"{checkpoint}: its tokenizer has no chat template; set data.chat_template to a Jinja "
-            "template, or use a base model that was tuned for chat"
+            f"{checkpoint}: its tokenizer has no chat template; set data.chat_template to "
+            f"{', '.join(CHAT_TEMPLATES)} or a Jinja template, or use a base model that was tuned "
+            "for chat"
         ) from None
 
 
 def read_messages(cell: Any) -> Messages:
     """Read a conversation: a list of {role, content}, or {from, value} as in ShareGPT.
 
+    A content may be a list of parts, {type: text, text}. Their texts are joined without a
+    separator, as chat templates do that take parts.
+
+    Args:
+        cell: the list, or its text as JSON or as Python prints it.
+
     Raises:
         DataError: the cell is not a conversation.
     """
+    found = cell
     if isinstance(cell, str):
-        cell = parse_list(cell) or cell
+        cell = parse_list(cell)
     if not isinstance(cell, list) or not cell:
         raise DataError(
-            f"found {cell!r:.60}, expected a list of messages, each {{role, content}} or "
+            f"found {found!r:.60}, expected a list of messages, each {{role, content}} or "
             "{from, value}"
         )
     messages = [_read_message(number, message) for number, message in enumerate(cell)]
@@ -217,6 +241,25 @@ def _render(
     return text
 
 
+def _check_template(template: str) -> None:
+    """Raise a RecipeError where a chat template is not Jinja or formats no message."""
+    from jinja2 import Environment, TemplateSyntaxError
+    from jinja2.meta import find_undeclared_variables
+
+    jinja = Environment(extensions=["jinja2.ext.loopcontrols"])
+    try:
+        variables = find_undeclared_variables(jinja.parse(GENERATION_TAG.sub("", template)))
+    except TemplateSyntaxError as error:
+        raise RecipeError(
+            f"data.chat_template: line {error.lineno} is not valid Jinja: {first_line(error)}"
+        ) from None
+    if "messages" not in variables:
+        raise RecipeError(
+            "data.chat_template: contains no message; expected a Jinja template that formats the "
+            "variable messages"
+        )
+
+
 def _read_message(number: int, message: Any) -> dict[str, str]:
     where = f"message {number} (messages count from 0)"
     if not isinstance(message, dict):
@@ -227,8 +270,28 @@ def _read_message(number: int, message: Any) -> dict[str, str]:
     )
     if not isinstance(role, str):
         raise DataError(f"{where}: found no role, expected the key role or from")
-    role = SHAREGPT_ROLES.get(role, role)
+    role = OTHER_ROLES.get(role, role)
+    if role not in ROLES:
+        raise DataError(
+            f"{where}: found the role {role!r:.60}, expected {', '.join(ROLES)}"
+            f"{did_you_mean(role, ROLES)}"
+        )
+    where = f"{where}, of the {role}"
+    for key in CALLS:
+        if message.get(key):
+            raise DataError(f"{where}: found {key}, which is not supported; expected text only")
+    if isinstance(content, list):
+        content = "".join(_part_text(part, f"{where}, part {n}") for n, part in enumerate(content))
     problem = None if role == SYSTEM and content == "" else text_problem(content)
     if problem:
-        raise DataError(f"{where}, of the {role}: {problem}")
+        raise DataError(f"{where}: {problem}")
     return {"role": role, "content": str(content)}
+
+
+def _part_text(part: Any, where: str) -> str:
+    """Return the text of one part of a message."""
+    kind, text = (part.get("type"), part.get("text")) if isinstance(part, dict) else (None, None)
+    if kind == "text" and isinstance(text, str):
+        return text
+    found = f"the type {kind!r:.60}" if kind and kind != "text" else f"{part!r:.60}"
+    raise DataError(f"{where} (parts count from 0): found {found}, expected {{type: text, text}}")

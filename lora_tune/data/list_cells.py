@@ -102,8 +102,6 @@ def _list_literal(text: str) -> str | None:
                 return None
         elif depth == 1 and kind in ("number", "constant"):
             word = repr(word) if word not in ("None", "nan") else "None"
-        elif depth == 1 and word == ":":
-            return None  # a mapping
         elif word == "nan":
             word = "None"
         commas += depth == 1 and word == ","

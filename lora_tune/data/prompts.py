@@ -3,7 +3,6 @@
 `messages` are a conversation, which a chat template formats later.
 """
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ from lora_tune.data.columns import (
     text_columns,
     text_problem,
 )
+from lora_tune.data.list_cells import parse_list
 from lora_tune.errors import DataError
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def preprocess_prompt(
     """Make an input from an unlabeled row, with the templates of the training rows.
 
     Args:
-        row: has the columns of `input_columns`. In place of a conversation, it may have the text of
-            a user's message.
+        row: has the columns of `input_columns`. In place of a conversation, it may have a user's
+            message: any text that is not a list of messages.
         config: has the templates.
         tokenizer: has the chat template.
 
@@ -123,10 +123,6 @@ def _fill_prompt(row: Mapping[str, Any], config: DataConfig) -> str:
 
 
 def _parse_cell(cell: str) -> Any:
-    """Parse the text of a conversation column: a conversation as JSON, else a user's message."""
-    if cell.lstrip().startswith("[{"):
-        try:
-            return json.loads(cell)
-        except ValueError:
-            pass  # a message that begins like JSON
-    return user_message(cell)
+    """Parse the text of a conversation column: a list of messages, else a user's message."""
+    items = parse_list(cell)
+    return items if items and isinstance(items[0], dict) else user_message(cell)

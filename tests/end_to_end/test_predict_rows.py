@@ -191,6 +191,8 @@ def test_a_chat_takes_a_turn_or_a_conversation(language_model, prompts, tmp_path
     begin = "<|endoftext|>"
     predict(adapter, "--text", "Hi")
     assert prompts.pop() == f"{begin}[INST] Hi [/INST]"
+    predict(adapter, "--row", 'talk=[{"role": "user", "content": "Hi"}]')
+    assert prompts.pop() == f"{begin}[INST] Hi [/INST]"
     turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]
     more = {"from": "human", "value": "And?"}
     source = tmp_path / "given.jsonl"

@@ -1,5 +1,8 @@
 """Conversations as chat templates of every kind render them; the labels are the assistant's."""
 
+import csv
+import json
+
 import pytest
 
 from lora_tune.config.data import DataConfig
@@ -125,6 +128,27 @@ def test_a_template_that_does_not_fit_is_reported(template, messages, words):
         ([{"role": "user", "content": 7}], "of the user: found 7, expected text"),
         ([{"from": "gpt", "value": "Hi"}], "is from the assistant; expected the user"),
         ([{"role": "system", "content": ""}], "first message is from the assistant"),
+        ("Hi", "found 'Hi', expected a list of messages"),
+        ("[unfinished", "found '[unfinished', expected a list of messages"),
+        ('{"role": "user"}', "expected a list of messages"),
+        ('["Hi"]', "message 0 (messages count from 0): found 'Hi', expected a mapping"),
+        ('[{"role": "user", "content": 7}]', "of the user: found 7, expected text"),
+        ([{"role": "asistant", "content": "Hi"}], "user, assistant, tool; did you mean assistant?"),
+        (
+            [{"role": "function", "content": "Hi"}],
+            "(messages count from 0): found the role 'functi",
+        ),
+        (
+            [*say("Hi"), {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}],
+            "message 1 (messages count from 0), of the assistant: found tool_calls, which is not ",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url"}]}],
+            "of the user, part 1 (parts count from 0): found the type 'image_url', expected {type",
+        ),
+        ([{"role": "user", "content": ["a"]}], "part 0 (parts count from 0): found 'a', expected"),
+        ([{"role": "user", "content": [{"type": "text"}]}], "part 0 (parts count from 0): found {"),
+        ([{"role": "user", "content": []}], "of the user: found nothing, expected text"),
     ],
 )
 def test_a_cell_that_is_not_a_conversation_is_reported(cell, words):
@@ -140,6 +164,33 @@ def test_sharegpt_names_are_read_as_well():
         {"from": "gpt", "value": "Hello"},
     ]
     assert read_messages(cell) == say("Hi", "Hello")
+
+
+@pytest.mark.parametrize("write_text", [json.dumps, str])
+@pytest.mark.parametrize("cell", [TALK, say("It's", 'a "b"\n', system="é")])
+def test_a_conversation_may_be_text(cell, write_text):
+    assert read_messages(write_text(cell)) == read_messages(cell) == cell
+
+
+def test_the_texts_of_parts_are_joined():
+    part = {"type": "text", "text": "What is", "image_url": None}
+    cell = [{"role": "user", "content": [part, {"type": "text", "text": " this?"}]}]
+    assert read_messages(cell) == say("What is this?")
+
+
+def test_roles_of_openai():
+    cell = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": "1 + 1", "tool_calls": None, "name": "Ann"},
+        {"role": "tool", "content": "2"},
+        {"role": "assistant", "content": "Two", "tool_calls": [], "refusal": None},
+    ]
+    assert [(turn["role"], turn["content"]) for turn in read_messages(cell)] == [
+        ("system", "Be brief."),
+        ("user", "1 + 1"),
+        ("tool", "2"),
+        ("assistant", "Two"),
+    ]
 
 
 def write(folder, rows):
@@ -180,6 +231,20 @@ def test_a_conversation_is_cut_after_the_assistants_last_turn(tmp_path):
     # A row's own system text has precedence.
     assert second.startswith("<|im_start|>system\nOwn.<|im_end|>")
     assert split.encoded["target_bytes"][1] == len("Yes<|im_end|>\n")
+
+
+@pytest.mark.parametrize("write_text", [json.dumps, str])
+def test_a_csv_holds_conversations_and_other_columns(tmp_path, write_text):
+    """Columns that agent traces have are ordinary ones."""
+    names = ["id", "source", "model", "system_prompt", "messages"]
+    row = dict(zip(names, ("7", "a", "b", "c", write_text(TALK)), strict=True))
+    for split in ("train", "validation", "test"):
+        with open(tmp_path / f"{split}.csv", "w", newline="", encoding="utf-8") as file:
+            table = csv.DictWriter(file, names)
+            table.writeheader()
+            table.writerows([row, row])
+    split = load(tmp_path, tokenizer_with(CHATML), messages="messages")
+    assert split.rows.inputs == [{"messages": TALK}] * 2
 
 
 def test_a_long_chat_keeps_its_start_token_the_question_and_half_of_max_length(tmp_path):

@@ -1,5 +1,7 @@
 """Prompts: what a model is given for a row whose label is not known."""
 
+import json
+
 import pytest
 
 from lora_tune.config.data import DataConfig
@@ -20,6 +22,12 @@ TALK = [
     [
         ({"messages": "talk"}, {"talk": "Hi"}, "user\nHi"),
         ({"messages": "talk"}, {"talk": TALK}, "user\nAnd now?"),
+        ({"messages": "talk"}, {"talk": json.dumps(TALK)}, "user\nAnd now?"),
+        ({"messages": "talk"}, {"talk": f" {TALK[:1]}"}, "user\nHi"),
+        ({"messages": "talk"}, {"talk": "[sic] Hi"}, "user\n[sic] Hi"),
+        ({"messages": "talk"}, {"talk": "[1, 2]"}, "user\n[1, 2]"),
+        ({"messages": "talk"}, {"talk": '["a"]'}, 'user\n["a"]'),
+        ({"messages": "talk"}, {"talk": "[]"}, "user\n[]"),
         ({"prompt": "Say {word}", "chat_template": True}, {"word": "Hi"}, "user\nSay Hi"),
         (
             {"prompt": "{a} {b}", "chat_template": True, "system": "Be {mood}."},
