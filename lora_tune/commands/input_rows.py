@@ -105,14 +105,15 @@ def read_rows(
         if name in table.unreadable:
             raise DataError(f"{source}: column {name!r}: {table.unreadable[name]}")
     rows = [
-        InputRow(number, cells, problem=_problem(table, number))
+        InputRow(number, cells, problem=_find_problem(table, number, wanted))
         for number, cells in enumerate(table.rows())
     ]
     return [_preprocess(row, preprocessor, names) for row in rows], table.notes
 
 
-def _problem(table: Table, number: int) -> str | None:
-    problem = table.problems.get(number)
+def _find_problem(table: Table, number: int, columns: Sequence[str]) -> str | None:
+    bad_cells = (table.bad_cells.get(name, {}).get(number) for name in columns)
+    problem = table.problems.get(number) or next(filter(None, bad_cells), None)
     if problem is None or table.lines is None:
         return problem
     return f"line {table.lines[number]}: {problem}"

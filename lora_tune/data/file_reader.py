@@ -92,7 +92,7 @@ def concatenate(tables: list[Table], name: str) -> Table:
                 f"{', '.join(sorted(differ))}"
             )
     names = tables[0].column_names
-    cells = [table.check().cells.select(names) for table in tables]
+    cells = [table.check(names).cells.select(names) for table in tables]
     return Table(
         name,
         pa.concat_tables(cells),

@@ -158,7 +158,7 @@ def _read_classes(classes: Mapping[str, Path], config: DataConfig, name: str) ->
                     f"{label!r}; set data.label to a name that no file has"
                 )
             notes.extend(table.notes)
-            for row in table.rows():
+            for row in table.check(table.column_names).rows():
                 yield Record(None, {**row, config.label: label})
 
     table = collect_table(records(), name)
@@ -174,7 +174,7 @@ def _read_folder(folder: Path, config: DataConfig) -> Table:
             with opened.file as file:
                 yield Record(None, {text_column_of(config): file.read(), FILE_COLUMN: path.name})
 
-    return collect_table(records(), str(folder)).check()
+    return collect_table(records(), str(folder))
 
 
 def _folders(path: Path) -> list[Path]:

@@ -31,6 +31,7 @@ class Table:
     row_numbers: np.ndarray  # (rows,), in the file or the split, from 0
     lines: np.ndarray | None = None  # (rows,), where each row begins in its file, from 1
     problems: Mapping[int, str] = field(default_factory=dict)  # row number -> why it is unusable
+    bad_cells: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # by column and row
     unreadable: Mapping[str, str] = field(default_factory=dict)  # column -> why it has no text
     class_names: Mapping[str, list[str]] = field(default_factory=dict)  # of ClassLabel columns
     notes: tuple[str, ...] = ()  # what a person should know about how the file was read
@@ -83,18 +84,25 @@ class Table:
         line = "" if self.lines is None else f", line {self.lines[index]}"
         return f"row {self.row_numbers[index]} (rows count from 0){line}"
 
-    def check(self) -> "Table":
+    def check(self, columns: Iterable[str] = ()) -> "Table":
         """Return the table if every row of the file can be used.
+
+        Args:
+            columns: whose cells must be text.
 
         Raises:
             DataError: names the first row that cannot be used.
         """
-        if not self.problems:
+        problems = dict(self.problems)
+        for name in columns:
+            for number, problem in self.bad_cells.get(name, {}).items():
+                problems.setdefault(number, f"column {name!r}: {problem}")
+        if not problems:
             return self
-        number, problem = next(iter(self.problems.items()))
+        number, problem = min(problems.items())
         index = int(np.flatnonzero(self.row_numbers == number)[0])
         line = "" if self.lines is None else f"line {self.lines[index]}: "
-        more = len(self.problems) - 1
+        more = len(problems) - 1
         also = f" (and {more} more row{'s' * (more > 1)} with a problem)" if more else ""
         raise DataError(f"{self.name}: {line}row {number} (rows count from 0): {problem}{also}")
 
@@ -131,6 +139,7 @@ def _collect(
 ) -> Table:
     names = dict.fromkeys(columns)
     problems: dict[int, str] = {}
+    bad_cells: dict[str, dict[int, str]] = {}
     lines: list[int | None] = []
     batch: list[Row] = []
     for record in records:
@@ -140,17 +149,18 @@ def _collect(
         names |= dict.fromkeys(record.cells)
         batch.append(record.cells)
         if len(batch) == BATCH_ROWS:
-            _write(store, batch, list(names), encoding, problems, first=len(lines) - len(batch))
+            _write(store, batch, list(names), encoding, bad_cells, first=len(lines) - len(batch))
             batch = []
     if batch or not lines:
-        _write(store, batch, list(names), encoding, problems, first=len(lines) - len(batch))
+        _write(store, batch, list(names), encoding, bad_cells, first=len(lines) - len(batch))
     has_lines = bool(lines) and None not in lines
     return Table(
         name,
         store.finish(),
         np.arange(len(lines)),
         lines=np.array(lines, dtype=np.int64) if has_lines else None,
-        problems=dict(sorted(problems.items())),
+        problems=problems,
+        bad_cells=bad_cells,
         notes=tuple(notes),
     )
 
@@ -160,7 +170,7 @@ def _write(
     batch: list[Row],
     names: list[str],
     encoding: str,
-    problems: dict[int, str],
+    bad_cells: dict[str, dict[int, str]],
     *,
     first: int,
 ) -> None:
@@ -168,11 +178,11 @@ def _write(
     try:
         store.write(columns)
     except UnicodeEncodeError:  # some text holds what is no character
-        for cells in columns.values():
+        for name, cells in columns.items():
             for row, cell in enumerate(cells):
                 problem = None if cell is None else encoding_problem(cell, encoding)
                 if cell is not None and problem:
-                    problems.setdefault(first + row, problem)
+                    bad_cells.setdefault(name, {})[first + row] = problem
                     cells[row] = cell.encode(errors="backslashreplace").decode()
         store.write(columns)
 

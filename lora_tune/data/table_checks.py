@@ -24,6 +24,7 @@ def check_columns(table: Table, config: DataConfig, task: RowReader, *, where: s
     wanted = list(task.columns(config))
     if config.id is not None:
         wanted.append(("id", config.id))
+    table.check(column for _, column in wanted)
     for key, column in wanted:
         if column not in table.column_names:
             raise DataError(

@@ -13,7 +13,7 @@ import yaml
 from lora_tune.data import token_cache
 from lora_tune.evaluation import baselines
 from lora_tune.system import cache
-from lora_tune.system.cache import get_or_compute, hash_rows, pack, unpack
+from lora_tune.system.cache import get_or_compute, get_or_write, hash_rows, pack, unpack
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "lora_tune"
@@ -30,15 +30,18 @@ def computed(monkeypatch):
     """The kinds of content that were computed, not found in the cache."""
     kinds = []
 
-    def watch(kind, key, compute, **options):
-        def compute_watched():
-            kinds.append(kind)
-            return compute()
+    def watch(function):
+        def watched(kind, key, make, **options):
+            def make_watched(*file):
+                kinds.append(kind)
+                return make(*file)
 
-        return get_or_compute(kind, key, compute_watched, **options)
+            return function(kind, key, make_watched, **options)
 
-    monkeypatch.setattr(token_cache, "get_or_compute", watch)
-    monkeypatch.setattr(baselines, "get_or_compute", watch)
+        return watched
+
+    monkeypatch.setattr(token_cache, "get_or_write", watch(get_or_write))
+    monkeypatch.setattr(baselines, "get_or_compute", watch(get_or_compute))
     return kinds
 
 
@@ -81,7 +84,7 @@ def test_a_second_process_uses_the_cache_of_the_first(folder, bases, rows, tmp_p
     for number in range(2):
         command = [*words, "--output", tmp_path / str(number)]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        cached.append(sorted(path.relative_to(folder) for path in folder.rglob("*.npz")))
+        cached.append(sorted(path.relative_to(folder) for path in folder.rglob("*.[an]*")))
     assert sorted(path.parts[0] for path in cached[0]) == ["features"] * 3 + ["tokens"] * 3
     assert cached[1] == cached[0]
 
@@ -124,13 +127,13 @@ def test_an_edit_invalidates_only_what_depends_on_the_edited_folder(folder, base
     environment = os.environ | {"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1"}
 
     def computed_after_an_edit_of(*files):
-        before = set(folder.rglob("*.npz"))
+        before = set(folder.rglob("*.[an]*"))
         for file in files:
             with (copy / "lora_tune" / file).open("a") as source:
                 source.write("# An edit.\n")
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return sorted(path.parent.name for path in set(folder.rglob("*.npz")) - before)
+        return sorted(path.parent.name for path in set(folder.rglob("*.[an]*")) - before)
 
     tokens, features = ["tokens"] * 3, ["features"]
     assert computed_after_an_edit_of() == features + tokens  # the first run
@@ -142,7 +145,7 @@ def test_an_edit_invalidates_only_what_depends_on_the_edited_folder(folder, base
 
 def test_a_damaged_file_is_computed_again(folder, run_tiny, computed):
     first = run_tiny()
-    for path in folder.glob("*/*.npz"):
+    for path in folder.glob("*/*.*"):
         path.write_bytes(path.read_bytes()[:-9])
     computed.clear()
     second = run_tiny()

@@ -101,7 +101,10 @@ def test_it_predicts_spans(run, tmp_path, capsys):
     source.write_text(json.dumps(EXAMPLE) + '\n{"question": "what?", "context": ""}\n')
     words = ["predict", str(run / "adapter"), "--input", str(source), "--output", str(output)]
     assert main(words) == 2
-    assert "row 1 (rows count from 0): column 'context': found nothing" in capsys.readouterr().err
+    assert (
+        "row 1 (rows count from 0): data.text_pair (context): found nothing"
+        in capsys.readouterr().err
+    )
     assert json.loads(output.read_text().splitlines()[0])["answer"] == "plot"
 
 

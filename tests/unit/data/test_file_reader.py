@@ -65,6 +65,6 @@ def test_a_malformed_file_is_reported_in_one_line(tmp_path, name, content, words
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_file(path).check()
+        read_file(path).check(["text", "label"])
     assert str(caught.value).startswith(f"{path}: {words}")
     assert "\n" not in str(caught.value)
