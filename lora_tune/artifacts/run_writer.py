@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lora_tune.artifacts.reload_check import ReloadCheck
+from lora_tune.artifacts.training_rows import write_training_rows
 from lora_tune.config.redaction import redact
 from lora_tune.data.splits import Data
 from lora_tune.evaluation.baselines import Baselines
@@ -63,6 +64,7 @@ def write_run(folder: Path, context: RunContext, run: RunResults) -> None:
     _write_json(folder / "environment.json", _describe_environment(context, run))
     _write_lines(folder / "history.jsonl", run.lora.history.evaluations)
     _write_lines(folder / "training_loss.jsonl", run.lora.history.steps)
+    write_training_rows(folder, data)
     _write_lines(folder / "predictions.jsonl", _describe_predictions(evaluations, data, task))
 
 
@@ -88,6 +90,7 @@ def _describe_predictions(
 ) -> Iterator[dict[str, Any]]:
     """Every system's prediction for each test row, and what it adds to the primary metric."""
     rows = data.test.rows
+    label_texts, ids = list(rows.label_texts), None if rows.ids is None else list(rows.ids)
     for i, given in enumerate(rows.inputs):
         predictions = {
             name: Completion(evaluation.texts[i])
@@ -97,7 +100,8 @@ def _describe_predictions(
         }
         row = {
             "row": rows.row_numbers[i],
-            "label": rows.label_texts[i],
+            **({} if ids is None else {"id": ids[i]}),
+            "label": label_texts[i],
             "base": predictions[BASE].label,
             "adapted": predictions[LORA].label,
         }
@@ -138,6 +142,7 @@ def _error_cases(evaluations: Mapping[str, Evaluation], against: str, data: Data
         text = redact(rows.texts[i])  # before a secret is cut in two
         return {
             "row": rows.row_numbers[i],
+            "id": None if rows.ids is None else rows.ids[i],
             "text": text if len(text) <= SHOWN_TEXT else text[: SHOWN_TEXT - 3] + "...",
             "label": data.labels[rows.labels[i]],
             "adapted": data.labels[evaluations[LORA].predictions[i]],

@@ -17,7 +17,7 @@ from lora_tune.evaluation.comparison import Comparison, compare
 from lora_tune.evaluation.generation import evaluate_test, make_generator
 from lora_tune.evaluation.results import BASE, LORA, Result
 from lora_tune.lora.adapter import load_adapter_weights
-from lora_tune.metrics.text import check_rouge_references
+from lora_tune.metrics.text import check_text_metrics
 from lora_tune.report.tables import comparison_table
 from lora_tune.system.environment import seed_everything
 from lora_tune.tasks import primary_metric_of
@@ -66,7 +66,7 @@ def evaluate_adapter(
     task = adapter.task
     rows = load_evaluation_rows(adapter, data)
     recipe, split = rows.recipe, rows.split
-    check_rouge_references(recipe.generation.metric, split)
+    undefined = check_text_metrics(recipe.generation.metric, split)
     show(f"{len(split.rows.texts)} rows: {data or recipe.source_as_written}")
     seed_everything(recipe.all_seeds[0])
     model, tokenizer, untrained_head = load_adapter_base(adapter, base)
@@ -83,7 +83,7 @@ def evaluate_adapter(
         metric=primary_metric_of(task, recipe.generation),
         untrained_head=untrained_head,
         groups=task.metrics_by_group(after.outputs, split),
-        warnings=rows.warnings,
+        warnings=[*rows.warnings, *undefined],
     )
 
 

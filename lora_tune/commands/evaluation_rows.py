@@ -1,14 +1,17 @@
 """The labeled rows that a saved adapter is evaluated on: its run's test rows, or a file's."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lora_tune.artifacts.saved_adapter import SavedAdapter, load_adapter_tokenizer
+from lora_tune.artifacts.training_rows import count_training_rows
 from lora_tune.config.recipe import Recipe
 from lora_tune.config.saved_recipe import load_saved_recipe
 from lora_tune.data.rows import Split
 from lora_tune.data.splits import load_data, load_file
 from lora_tune.errors import DataError
+from lora_tune.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -43,10 +46,16 @@ def load_evaluation_rows(adapter: SavedAdapter, data: Path | None) -> Evaluation
     # A single label is the column's own name, or there are none.
     labels = manifest.labels if len(manifest.labels) > 1 else None
     if data is not None:
-        split = load_file(data, recipe.data, task, labels=manifest.labels, tokenizer=tokenizer)
-        return EvaluationRows(
-            recipe, split, [f"The adapter may have been trained on rows of {data}."]
+        split, notes = load_file(
+            data,
+            recipe.data,
+            task,
+            labels=manifest.labels,
+            tokenizer=tokenizer,
+            predicted=_predicted_column(task, manifest.labels),
         )
+        known = count_training_rows(adapter.folder, split.rows.texts)
+        return EvaluationRows(recipe, split, [*notes, *_describe_known(data, split, known)])
     try:
         loaded = load_data(recipe.data, task, tokenizer, labels=labels)
     except DataError as error:
@@ -58,3 +67,24 @@ def load_evaluation_rows(adapter: SavedAdapter, data: Path | None) -> Evaluation
             "FILE"
         )
     return EvaluationRows(recipe, loaded.test, loaded.warnings)
+
+
+def _predicted_column(task: Task, labels: Sequence[str]) -> str | None:
+    """Name the column with the labels of a file of predictions, where these are read as labels."""
+    is_read = task.output_kind in ("class", "labels", "value", "span")
+    return task.prediction_columns(labels)[0] if is_read else None
+
+
+def _describe_known(data: Path, split: Split, known: int | None) -> Iterator[str]:
+    """Describe how many rows of a file the adapter was trained on."""
+    total = len(split.rows.texts)
+    if known is None:
+        yield (
+            f"The adapter may have been trained on rows of {data}: it is not in its run directory, "
+            "which has the hashes of its training rows."
+        )
+    elif known:
+        yield (
+            f"The adapter was trained or selected on {known} of the {total} rows of {data}, so its "
+            "result is too optimistic."
+        )

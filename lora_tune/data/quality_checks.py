@@ -1,10 +1,13 @@
 """Warnings about rows: duplicates, class imbalance, truncation and label leaks."""
 
+import hashlib
 import html
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+import regex
+
+from lora_tune.data.segmentation import find_terms, fold
 
 IMBALANCE_RATIO = 3  # of the rows of the largest class to those of the smallest
 MIN_TRUNCATED_SHARE = 0.05  # of the rows
@@ -14,14 +17,20 @@ MIN_LEAK_SHARE = 0.02  # of the label's rows
 MIN_LEAK_ROWS = 5
 MIN_LEAK_RATIO = 3  # of that share to the share of other rows
 MAX_LABELS_SHOWN = 3
-PUNCTUATION = re.compile(r"[\W_]+")
-TAG = re.compile(r"<[^>]{1,40}>")
+# Spaces, invisible characters and the punctuation of sentences: not #, %, & and @, which carry
+# meaning as symbols do, nor a minus before a digit, nor what is inside of words and emoji.
+PUNCTUATION = regex.compile(
+    r"(?:(?!(?<!\w)-[.,]?\d)[\s\p{Cc}`\u00b4[\p{P}--[\#%&@\u2030\u2031\u066a]]"
+    r"[\p{Cf}--[\p{Join_Control}\U000e0020-\U000e007f]]])+",
+    regex.VERSION1,
+)
+TAG = regex.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,20}(?:\s[^<>]{0,200})?/?>")
 
 
 def normalize(text: str) -> str:
     """Remove case, repeated spaces, punctuation and HTML, in which duplicates may differ."""
-    plain = PUNCTUATION.sub(" ", TAG.sub(" ", html.unescape(text))).strip().casefold()
-    return plain or text.strip()  # the latter for a text of symbols only
+    plain = PUNCTUATION.sub(" ", fold(TAG.sub(" ", html.unescape(text)))).strip()
+    return plain or text.strip()  # the latter for a text of punctuation only
 
 
 def selects_on_test(texts: Mapping[str, Sequence[str]]) -> bool:
@@ -30,8 +39,11 @@ def selects_on_test(texts: Mapping[str, Sequence[str]]) -> bool:
     Args:
         texts: split -> its texts.
     """
-    validation, test = (set(map(normalize, texts[name])) for name in ("validation", "test"))
-    return len(validation & test) >= MIN_DUPLICATE_SHARE * min(len(validation), len(test))
+    validation, test = (
+        np.unique(_hash_texts(map(normalize, texts[name]))) for name in ("validation", "test")
+    )
+    duplicates = len(np.intersect1d(validation, test, assume_unique=True))
+    return duplicates >= MIN_DUPLICATE_SHARE * min(len(validation), len(test))
 
 
 def find_duplicates(texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -40,20 +52,30 @@ def find_duplicates(texts: Mapping[str, Sequence[str]]) -> Iterator[str]:
     Args:
         texts: split -> its texts.
     """
-    normalized = {name: list(map(normalize, rows)) for name, rows in texts.items()}
+    exact = {name: _hash_texts(rows) for name, rows in texts.items()}
+    normalized = {name: _hash_texts(map(normalize, rows)) for name, rows in texts.items()}
     for split, others in (("test", ("train", "validation")), ("validation", ("train",))):
-        seen = {text for other in others for text in texts[other]}
-        seen_normalized = {text for other in others for text in normalized[other]}
-        exact = sum(text in seen for text in texts[split])
-        duplicates = sum(text in seen_normalized for text in normalized[split])
-        if duplicates:
-            also = f", {duplicates} when case, spacing, punctuation and HTML are ignored" * (
-                duplicates > exact
+        exact_count, similar = (
+            int(np.isin(hashes[split], np.concatenate([hashes[own] for own in others])).sum())
+            for hashes in (exact, normalized)
+        )
+        if similar:
+            also = f", {similar} when case, spacing, punctuation and HTML are ignored" * (
+                similar > exact_count
             )
             yield (
-                f"{exact} of {len(texts[split])} {split} texts also occur in "
+                f"{exact_count} of {len(exact[split])} {split} texts also occur in "
                 f"{' or '.join(others)}{also}; memorizing them improves the metrics."
             )
+
+
+def _hash_texts(texts: Iterable[str]) -> np.ndarray:
+    """Hash texts, (rows,), to 64 bits each, so that no copy of the texts is kept.
+
+    Among a million texts, two have the same hash by chance with a probability below 1e-7.
+    """
+    hashes = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.fromiter(map(int.from_bytes, hashes), dtype=np.uint64)
 
 
 def check_balance(label_ids: np.ndarray, labels: Sequence[str]) -> Iterator[str]:
@@ -101,18 +123,21 @@ def find_label_leaks(
         label_ids: (rows,).
         labels: the names of the classes in the order of their IDs.
     """
-    words = [f" {normalize(text)} " for text in texts]
-    leaks = []
-    for number, label in enumerate(labels):
-        name = f" {normalize(label)} "
-        has_name = np.array([name in text for text in words])
-        own, others = has_name[label_ids == number], has_name[label_ids != number]
-        if own.sum() >= MIN_LEAK_ROWS and own.mean() >= max(
-            MIN_LEAK_SHARE, MIN_LEAK_RATIO * others.mean()
-        ):
-            leaks.append(
-                f"{label} in {own.mean():.1%} of its rows and {others.mean():.1%} of other rows"
-            )
+    names = [_as_words(label) for label in labels]
+    found = np.zeros((len(labels), len(labels)), dtype=int)  # (labels of rows, names in texts)
+    for text, label_id in zip(texts, label_ids, strict=True):
+        words = _as_words(text)
+        found[label_id] += [name != "" and name in words for name in names]
+    rows = np.bincount(label_ids, minlength=len(labels))
+    own = found.diagonal()
+    own_shares = own / np.maximum(rows, 1)
+    other_shares = (found.sum(axis=0) - own) / np.maximum(len(label_ids) - rows, 1)
+    leaks = [
+        f"{labels[i]} in {own_shares[i]:.1%} of its rows and {other_shares[i]:.1%} of other rows"
+        for i in range(len(labels))
+        if own[i] >= MIN_LEAK_ROWS
+        and own_shares[i] >= max(MIN_LEAK_SHARE, MIN_LEAK_RATIO * other_shares[i])
+    ]
     if leaks:
         more = len(leaks) - MAX_LABELS_SHOWN
         yield (
@@ -120,3 +145,9 @@ def find_label_leaks(
             f"{'; '.join(leaks[:MAX_LABELS_SHOWN])}"
             + (f" and {more} more labels." if more > 0 else ".")
         )
+
+
+def _as_words(text: str) -> str:
+    """Write a text's words with spaces around them; empty where it has none."""
+    words = find_terms(normalize(text))
+    return f" {' '.join(words)} " if words else ""

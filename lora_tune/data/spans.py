@@ -2,11 +2,11 @@
 
 import ast
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import regex
 
 from lora_tune.data.batching import IGNORE_INDEX
 from lora_tune.data.columns import text_problem
@@ -148,6 +148,10 @@ def _parse_cell(cell: str) -> Any:
 
 
 def _find_words(span: str, text: str) -> int:
-    """Find the first occurrence, of whole words if there is such; -1 where there is none."""
-    whole = re.search(rf"(?<!\w){re.escape(span)}(?!\w)", text)
+    """Find the first occurrence, of whole words if there is such; -1 where there is none.
+
+    Combining marks, and what extends an emoji, belong to the word.
+    """
+    extended = r"[\w\p{Grapheme_Cluster_Break=Extend}]"
+    whole = regex.search(rf"(?<!\w){regex.escape(span)}(?!{extended})", text)
     return whole.start() if whole else text.find(span)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -159,7 +159,8 @@ def load_file(
     *,
     labels: list[str],
     tokenizer: "PreTrainedTokenizerBase",
-) -> Split:
+    predicted: str | None = None,
+) -> tuple[Split, list[str]]:
     """Read, label and tokenize the rows of one file.
 
     Args:
@@ -168,16 +169,26 @@ def load_file(
         task: of the rows.
         labels: label names in the order of their IDs.
         tokenizer: of the model.
+        predicted: the column that predictions have their labels in, for a file that has no column
+            of the recipe's name.
+
+    Returns:
+        The rows, and notes about how they were read.
 
     Raises:
         DataError: the file, a column, a label or a row is missing or invalid.
     """
     wanted = [column for _, column in task.columns(config)]
-    table = read_given_file(path, config, wanted).check()
+    table = read_given_file(path, config, wanted)
+    notes = list(table.notes)
+    if predicted in table.column_names and config.label not in table.column_names:
+        notes.append(f"{path} has no column {config.label!r}: labels are those of {predicted!r}.")
+        config = replace(config, label=predicted)
+    config = replace(config, id=config.id if config.id in table.column_names else None)
     check_columns(table, config, task, where=str(path))
-    table, _ = leave_out_missing(table, config, task, where=str(path))
+    table, note = leave_out_missing(table, config, task, where=str(path))
     rows = read_rows("data", table, config, task, labels=labels, origin=str(path.resolve()))
-    return tokenize_rows(rows, tokenizer, config, task)
+    return tokenize_rows(rows, tokenizer, config, task), [*notes, *([note] if note else [])]
 
 
 def _choose_fractions(config: DataConfig, source: Source) -> dict[str, float]:

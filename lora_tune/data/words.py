@@ -1,19 +1,16 @@
 """Texts with the offsets of their words: {text, words: [[start, end], ...]}, in characters."""
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-APOSTROPHES = "'\u2019"
-# A word with inner punctuation and a leading @ or #, or one punctuation mark.
-WORD = re.compile(rf"[@#]?\w+(?:[{APOSTROPHES}.-]\w+)*|[^\w\s]")
+from lora_tune.data.segmentation import find_words_and_marks
 
 
 def split_words(text: str) -> dict[str, Any]:
-    """Split a text into words and punctuation marks."""
-    return {"text": text, "words": [list(match.span()) for match in WORD.finditer(text)]}
+    """Split a text into words, emoji and punctuation marks."""
+    return {"text": text, "words": [list(span) for span in find_words_and_marks(text)]}
 
 
 def join_words(words: Sequence[str]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 import time
 from collections import Counter, defaultdict
+from itertools import pairwise
 
 import numpy as np
 
 from lora_tune.data.batching import IGNORE_INDEX
 from lora_tune.data.rows import Split
+from lora_tune.data.segmentation import fold, split_at_words
 from lora_tune.data.words import words_of
 from lora_tune.evaluation.generation import evaluate_texts
 from lora_tune.evaluation.model_evaluation import evaluate_outputs
@@ -26,14 +28,14 @@ def most_frequent_tag(train: Split, test: Split, task: Task) -> Result:
     counts: dict[str, Counter[int]] = defaultdict(Counter)
     for given, tags in zip(train.rows.inputs, train.rows.labels, strict=True):
         for word, tag in zip(words_of(given), tags, strict=True):
-            counts[word.casefold()][int(tag)] += 1
+            counts[fold(word)][int(tag)] += 1
     names = range(len(train.rows.label_names))
     total = np.array([sum(tags[number] for tags in counts.values()) for number in names])
     shares = (total + 1) / (total + 1).sum()
     outputs = []
     for row, given in enumerate(test.rows.inputs):
         kept = sum(label != IGNORE_INDEX for label in test.encoded[row]["labels"])
-        found = [counts.get(word.casefold(), Counter()) for word in words_of(given)[:kept]]
+        found = [counts.get(fold(word), Counter()) for word in words_of(given)[:kept]]
         own = np.array([[tags[number] for number in names] for tags in found], dtype=float)
         own = own.reshape(-1, len(names))
         outputs.append(np.log((own + PRIOR * shares) / (own.sum(axis=1, keepdims=True) + PRIOR)))
@@ -52,14 +54,21 @@ def lead_baseline(train: Split, test: Split, metric: Metric) -> Result:
         metric: the primary metric, of generated texts.
     """
     start = time.perf_counter()
-    prompts = [given["prompt"].split() for given in train.rows.inputs]
+    prompts = [_words_with_marks(given["prompt"]) for given in train.rows.inputs]
     columns = list(zip(*prompts, strict=False))  # the first words of all, the second, ...
     shared = next((n for n, words in enumerate(columns) if len(set(words)) > 1), 0)
-    lengths = [len(given["completion"].split()) for given in train.rows.inputs]
+    lengths = [len(split_at_words(given["completion"])) for given in train.rows.inputs]
     kept = round(float(np.median(lengths)))
-    texts = [
-        " ".join(given["prompt"].split()[shared : shared + kept]) for given in test.rows.inputs
-    ]
+    texts = []
+    for given in test.rows.inputs:
+        prompt = given["prompt"]
+        starts = [*split_at_words(prompt), *[len(prompt)] * (shared + kept + 1)]
+        texts.append(prompt[starts[shared] : starts[shared + kept]].strip())
     evaluation = evaluate_texts(texts, test, metric)
     note = f"{kept} words of each prompt, from word {shared + 1} on"
     return Result(LEAD, evaluation, 0, time.perf_counter() - start, note)
+
+
+def _words_with_marks(text: str) -> list[str]:
+    starts = split_at_words(text)
+    return [text[start:end].strip() for start, end in pairwise([*starts, len(text)])]

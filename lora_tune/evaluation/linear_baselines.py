@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lora_tune.data.segmentation import find_terms
 from lora_tune.data.splits import Data
 from lora_tune.evaluation.linear_models import LINEAR_MODELS, LinearModel
 from lora_tune.evaluation.model_evaluation import Evaluation, evaluate_outputs
@@ -15,10 +16,6 @@ from lora_tune.tasks import Task
 
 TFIDF_STRENGTHS = (0.1, 1.0, 10.0, 100.0)  # scikit-learn's C, the inverse of the regularization
 PROBE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-# A term is a word of two characters or more, as in scikit-learn's own pattern, or one character of
-# a script without spaces between words: Thai, Lao, Khmer, kana, Chinese characters.
-SPACELESS = r"\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-TERM = rf"[{SPACELESS}]|[^\W{SPACELESS}]{{2,}}"
 MAX_WEIGHTS = 4_000_000  # of the TF-IDF baseline; the rarest terms of more are left out
 
 
@@ -39,7 +36,9 @@ def tfidf_baseline(data: Data, task: Task) -> Result:
     for min_rows in (2, 1):  # a term of one row generalizes to no other, unless all are so
         terms = TfidfVectorizer(
             ngram_range=(1, 2),
-            token_pattern=TERM,
+            tokenizer=find_terms,
+            token_pattern=None,
+            lowercase=False,
             sublinear_tf=True,
             min_df=min_rows,
             max_features=MAX_WEIGHTS // len(data.labels),

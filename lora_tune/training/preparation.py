@@ -1,6 +1,7 @@
 """Everything of a run that can be resolved and checked before weights are loaded."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from lora_tune.data.preprocessing import Preprocessor
 from lora_tune.data.splits import load_data
 from lora_tune.lora.initialization import check_row_count
 from lora_tune.lora.target_modules import resolve_target_modules
-from lora_tune.metrics.text import check_rouge_references
+from lora_tune.metrics.text import check_text_metrics
 from lora_tune.models.checkpoint import resolve_checkpoint
 from lora_tune.models.configuration import check_generation_length
 from lora_tune.models.tokenizer import load_tokenizer
@@ -37,7 +38,8 @@ def prepare(recipe: Recipe, *, checkpoints: Path, show: Callable[[Any], None]) -
     tokenizer = load_tokenizer(checkpoint, recipe.model, data=recipe.data)
     data = load_data(recipe.data, task, tokenizer)
     check_row_count(recipe.lora, len(data.train.encoded))
-    check_rouge_references(recipe.generation.metric, data.test)
+    undefined = check_text_metrics(recipe.generation.metric, data.test)
+    data = replace(data, warnings=[*data.warnings, *undefined])
     preprocessor = Preprocessor(task, recipe.data, tokenizer)
     return RunContext(
         recipe=recipe,

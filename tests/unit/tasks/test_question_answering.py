@@ -308,6 +308,20 @@ def test_plain_answers_are_found_by_their_words(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("answer", "text", "start"),
+    [
+        ("क", "कि क", 3),
+        ("👍", "👍🏽 👍", 3),
+        ("Ann", "Ann's dog, Ann", 0),
+        ("下雨", "今天下雨了", 2),
+    ],
+)
+def test_whole_words_have_all_their_marks(tmp_path, answer, text, start):
+    data = load(tmp_path, row(answer, context=text))
+    assert [own[0] for own in data.test.rows.labels] == [(start, start + len(answer))]
+
+
+@pytest.mark.parametrize(
     ("answers", "words"),
     [
         ("Berlin", "found 'Berlin', expected what occurs in the text"),
