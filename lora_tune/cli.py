@@ -8,6 +8,7 @@ from importlib.metadata import version
 from lora_tune.commands import (
     compare,
     curve,
+    data,
     evaluate,
     merge,
     params,
@@ -20,7 +21,7 @@ from lora_tune.commands.output import discard_output, show_error
 from lora_tune.commands.shared_arguments import is_override
 from lora_tune.errors import LoraTuneError
 
-VERBS = (train, predict, evaluate, merge, push, report, compare, curve, params)
+VERBS = (data, train, predict, evaluate, merge, push, report, compare, curve, params)
 DONE, BUG, USER_ERROR, INTERRUPTED = 0, 1, 2, 130  # exit codes
 
 

@@ -47,7 +47,14 @@ def run_recipe(
         context = prepare(
             recipe, checkpoints=run.checkpoints, show=lambda shown: show(render(shown))
         )
-        show(data_table(context.data, recipe.source_as_written))
+        show(
+            data_table(
+                context.data,
+                recipe.source_as_written,
+                task=context.task,
+                tokenizer=context.tokenizer,
+            )
+        )
 
         baselines = evaluate_baselines(context)  # constant, TF-IDF, base model, linear probe, ...
         if recipe.model.is_rounded:

@@ -9,7 +9,7 @@ from lora_tune.config.redaction import redact
 def show(text: str) -> None:
     """Print text; a reader such as `head` may close the pipe, and the verb continues."""
     try:
-        print(redact(text), flush=True)
+        print(_encodable(redact(text)), flush=True)
     except BrokenPipeError:
         discard_output()
 
@@ -27,3 +27,9 @@ def show_error(text: str) -> None:
 def discard_output() -> None:
     """Discard all further output, since nothing reads it."""
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _encodable(text: str) -> str:
+    """Escape what standard output cannot encode, such as Chinese in a Latin-1 terminal."""
+    encoding = sys.stdout.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)

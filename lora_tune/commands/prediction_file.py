@@ -106,7 +106,7 @@ def open_prediction_file(
         DataError: the file cannot be written.
     """
     input_columns = _rename_input_columns(rows, columns)
-    with _open_output(output) as file:
+    with open_output(output, argument="--output") as file:
         table = csv.DictWriter(file, [*input_columns.values(), *columns])
         if output.endswith(".csv"):
             table.writeheader()
@@ -142,8 +142,16 @@ def _csv_cell(cell: Any) -> Any:
 
 
 @contextmanager
-def _open_output(output: str) -> Iterator[IO[str]]:
-    """Open standard output, or a hidden file that is renamed when all rows are written."""
+def open_output(output: str, *, argument: str) -> Iterator[IO[str]]:
+    """Open standard output, or a hidden file that is renamed when all rows are written.
+
+    Args:
+        output: path of the file, or `-`.
+        argument: of the command line that names it, for the error.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
     # An unpaired surrogate, which JSON may hold, is written as its escape sequence.
     if output == STREAM:
         sys.stdout.reconfigure(  # type: ignore[union-attr]
@@ -159,6 +167,6 @@ def _open_output(output: str) -> Iterator[IO[str]]:
             yield file
         draft.replace(final)
     except OSError as error:
-        raise DataError(f"--output {output}: cannot be written: {error.strerror}") from None
+        raise DataError(f"{argument} {output}: cannot be written: {error.strerror}") from None
     finally:
         draft.unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import singledispatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tabulate import tabulate
@@ -16,8 +16,13 @@ from lora_tune.evaluation.results import TITLES
 from lora_tune.lora.adapter import AdapterSummary
 from lora_tune.metrics.statistics import CONFIDENCE
 from lora_tune.models.quantization import WeightMemory
+from lora_tune.report.data_preview import SHOWN_ROWS, is_packed, preview_rows
 from lora_tune.run_context import RunContext
 from lora_tune.system.environment import device_name, find_device
+from lora_tune.tasks import Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 TEXT_WIDTH = 60  # characters of a text in a table
@@ -50,24 +55,37 @@ def adapter_table(shown: AdapterSummary) -> str:
     return f"{table}\nTrainable: {trainable:,} of {total:,} parameters ({trainable / total:.2%})"
 
 
-def data_table(data: Data, source: str) -> str:
-    """Format rows and token counts of each split, and warnings about the data.
+def data_table(
+    data: Data,
+    source: str,
+    *,
+    task: Task,
+    tokenizer: "PreTrainedTokenizerBase",
+    shown_rows: int = SHOWN_ROWS,
+) -> str:
+    """Format each split's rows and token counts, warnings, and the first training rows.
 
     Args:
         data: the splits of a run.
         source: as the recipe names it.
+        task: of the rows.
+        tokenizer: of the model.
+        shown_rows: how many training rows are shown as the model gets them.
     """
     rows = []
     for name, split in data.splits.items():
         counts = data.label_counts[name].values()
         lengths = np.quantile(split.token_counts, QUANTILES, method="higher")
-        truncated = np.mean(split.token_counts > data.max_length)
-        rows.append([name, len(split.rows.texts), *counts, *lengths, f"{truncated:.1%}"])
+        truncated = f"{np.mean(split.token_counts > data.max_length):.1%}"
+        if is_packed(split, task):
+            truncated = "-"  # blocks lose nothing
+        rows.append([name, len(split.rows.texts), *counts, *lengths, truncated])
     headers = ["split", "rows", *data.label_counts["train"], "tokens p50", "p90", "p99", "max"]
     headers.append(f"truncated at {data.max_length}")
     lines = [f"Data: {source}", format_table(rows, headers), *format_warnings(data.warnings)]
     if not data.duplicates:
         lines.append("No test text occurs in train or validation.")
+    lines += ["", *preview_rows(data, task=task, tokenizer=tokenizer, count=shown_rows)]
     return "\n".join(lines)
 
 
