@@ -24,7 +24,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	@echo "Installing into .venv (a few minutes)"
 	$(PIP) torch
-	$(PIP) --editable '.[quickstart,quantization,sentencepiece,dev]'
+	$(PIP) --editable '.[quickstart,quantization,excel,sentencepiece,dev]'
 	@touch .venv/ready
 
 train: .venv/ready

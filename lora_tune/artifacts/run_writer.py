@@ -98,7 +98,7 @@ def _describe_predictions(
             else task.format(evaluation.outputs[i], given, data.labels)
             for name, evaluation in evaluations.items()
         }
-        row = {
+        row: dict[str, Any] = {
             "row": rows.row_numbers[i],
             **({} if ids is None else {"id": ids[i]}),
             "label": label_texts[i],

@@ -4,12 +4,12 @@ import argparse
 import csv
 from pathlib import Path
 
-from lora_tune.commands.input_rows import STREAM
 from lora_tune.commands.output import show
 from lora_tune.commands.prediction_file import open_output
 from lora_tune.commands.process_setup import prepare_process
 from lora_tune.commands.shared_arguments import Verbs, add_recipe, add_verb
 from lora_tune.config.redaction import redact
+from lora_tune.data.file_reader import STREAM
 from lora_tune.data.splits import Data, load_data
 from lora_tune.errors import DataError
 from lora_tune.models.checkpoint import resolve_checkpoint
@@ -19,7 +19,7 @@ from lora_tune.report.tables import data_table
 from lora_tune.tasks import make_task
 from lora_tune.tasks.recipes import load_recipe
 
-COLUMNS = ("split", "row", "text", "label")
+COLUMNS = ("split", "row", "id", "text", "label")
 
 
 def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
@@ -39,7 +39,7 @@ def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
         "--csv",
         metavar="FILE",
         type=Path,
-        help="also write all rows as read: split, row number in its file, text, label",
+        help="also write all rows as read: split, row number in its file, id, text, label",
     )
     return parser
 
@@ -88,9 +88,10 @@ def write_rows(data: Data, path: Path) -> None:
         table.writerow(COLUMNS)
         for name, split in data.splits.items():
             rows = split.rows
-            columns = zip(rows.row_numbers, rows.texts, rows.label_texts, strict=True)
-            for number, text, label in columns:
-                table.writerow((name, number, redact(text), redact(label)))
+            ids = [""] * len(rows.texts) if rows.ids is None else rows.ids
+            columns = (rows.row_numbers, ids, rows.texts, rows.label_texts)
+            for number, own, text, label in zip(*columns, strict=True):
+                table.writerow((name, number, own, redact(text), redact(label)))
 
 
 def _check_path(path: Path) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
+MAX_LABEL_COLUMNS = 10  # of a table; more labels share one
 TEXT_WIDTH = 60  # characters of a text in a table
 
 
@@ -74,19 +75,29 @@ def data_table(
     """
     rows = []
     for name, split in data.splits.items():
-        counts = data.label_counts[name].values()
+        counts = _summarize_counts(list(data.label_counts[name].values()))
         lengths = np.quantile(split.token_counts, QUANTILES, method="higher")
         truncated = f"{np.mean(split.token_counts > data.max_length):.1%}"
         if is_packed(split, task):
             truncated = "-"  # blocks lose nothing
         rows.append([name, len(split.rows.texts), *counts, *lengths, truncated])
-    headers = ["split", "rows", *data.label_counts["train"], "tokens p50", "p90", "p99", "max"]
+    labels = list(data.label_counts["train"])
+    labels = labels if len(labels) <= MAX_LABEL_COLUMNS else [f"rows of {len(labels)} labels"]
+    headers = ["split", "rows", *labels, "tokens p50", "p90", "p99", "max"]
     headers.append(f"truncated at {data.max_length}")
-    lines = [f"Data: {source}", format_table(rows, headers), *format_warnings(data.warnings)]
+    lines = [f"Data: {source}", format_table(rows, headers)]
+    lines += format_warnings([*data.notes, *data.warnings])
     if not data.duplicates:
         lines.append("No test text occurs in train or validation.")
     lines += ["", *preview_rows(data, task=task, tokenizer=tokenizer, count=shown_rows)]
     return "\n".join(lines)
+
+
+def _summarize_counts(counts: list[int]) -> list[Any]:
+    """Show the rows of each label; of many labels, the least and the most."""
+    if len(counts) <= MAX_LABEL_COLUMNS:
+        return counts
+    return [f"{min(counts)} to {max(counts)}"]
 
 
 def comparison_table(comparison: Comparison, *, shown_warnings: Sequence[str] = ()) -> str:

@@ -94,7 +94,8 @@ def test_bad_rows_are_reported_and_others_predicted(adapter, expected, tmp_path,
     assert errors == [
         f"{source}: row 1 (rows count from 0): line 2: not JSON: Expecting value at column 1",
         f"{source}: row 2 (rows count from 0): found nothing, expected text",
-        f"{source}: row 3 (rows count from 0): line 4: found a list, expected an object with columns",
+        f"{source}: row 3 (rows count from 0): line 4: found a list, expected an object with "
+        "columns",
         "3 of 6 rows have no prediction; their columns are left empty",
     ]
     labels = [row["label"] for row in read(output)]

@@ -47,7 +47,7 @@ def test_every_format_gives_the_same_rows(tmp_path, suffix, start):
         (
             "a.csv",
             b"text,label\nhi,1\n\xff\xfe,2\n",
-            f"line 3: {ROW_1}: found the byte 0xFF, which is not UTF-8",
+            f"line 3: {ROW_1}: column 'text': found the byte 0xFF",
         ),
         ("a.csv", b"text,label\n", "found a header, but no rows"),
         ("a.csv", b"", "the file is empty"),
