@@ -73,7 +73,7 @@ def _records(rows: Iterator[tuple[int, Any]], columns: list[str]) -> Iterator[Re
 
 def _text(cell: Any) -> str | None:
     value = cell.value
-    if isinstance(value, datetime.datetime) and not value.time():
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
         shows_time = any(letter in (cell.number_format or "").lower() for letter in "hs")
         value = value if shows_time else value.date()
     return cell_text(value)
