@@ -127,7 +127,7 @@ def find_label_leaks(
     found = np.zeros((len(labels), len(labels)), dtype=int)  # (labels of rows, names in texts)
     for text, label_id in zip(texts, label_ids, strict=True):
         words = _as_words(text)
-        found[label_id] += [name != "" and name in words for name in names]
+        found[label_id] += [name in words for name in names]
     rows = np.bincount(label_ids, minlength=len(labels))
     own = found.diagonal()
     own_shares = own / np.maximum(rows, 1)

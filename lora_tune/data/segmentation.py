@@ -20,7 +20,7 @@ SPACELESS = (
 )
 EMOJI = r"\p{Extended_Pictographic}\p{Regional_Indicator}"
 # Whatever precedes a word ends at a boundary.
-WORD = rf"[\p{{L}}\p{{N}}_{EMOJI}][^:]*?(?:\b|(?=:))"
+WORD = rf"[\p{{L}}\p{{N}}_{EMOJI}].*?(?:\b|(?=:))"
 SIGNS = r"(?:(?<=\p{Latin})(?:\+{2,}|[+\#](?![\w'\u2019])))?"  # of C++ and C#
 TERM = regex.compile(WORD + SIGNS, FLAGS)
 # Neither letters, combining marks, digits nor emoji. Joiners are inside of words and of emoji.
