@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.tiny import EMBEDDED
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)?(?: file=(\S+))?\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -61,6 +63,18 @@ def test_commands_run_as_written(page, checkout):
             scripts.append(text)
     for script in scripts:
         run(script, checkout)
+
+
+def test_the_rows_that_docs_show_are_those_that_are_printed(tmp_path):
+    page = ROOT / "docs" / "your-data.md"
+    (shown,) = re.findall(r"^```\n(First 3 of .*?)^```", page.read_text(), re.M | re.S)
+    for _, file, text in blocks(page):
+        if file:
+            (tmp_path / file).write_text(text)
+    shutil.copy(EMBEDDED / "movie_reviews" / "train.csv", tmp_path / "reviews.csv")
+    command = "lora-tune data reviews.yaml data.train.samples=300 data.max_length=32"
+    assert f"```sh\n{command}\n" in page.read_text()
+    assert run(command, tmp_path).endswith(f"\n\n{shown}")
 
 
 def test_there_are_commands():

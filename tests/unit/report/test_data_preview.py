@@ -72,6 +72,11 @@ CASES = {
         },
         {"messages": "messages", "chat_template": CHATML},
     ),
+    "causal_lm of SentencePiece": (  # whose decoder drops the first space
+        "llama-2",
+        lambda i, more: {"q": f"is {i} even?{more}", "a": f"the film {i}"},
+        {"prompt": "Q: {q}\nA:", "completion": "{a}"},
+    ),
     "seq2seq_lm": (
         "t5",
         lambda i, more: {"q": f"Is {i} even?{more}", "a": f"the film {i}"},
@@ -147,7 +152,8 @@ def test_learned_tokens_are_those_with_labels(case):
             assert not shown(lines, "learned")
         else:
             learned = [number for number in row["labels"] if number != IGNORE_INDEX]
-            assert shown(lines, "learned") == decode(tokenizer, learned)
+            text = decode(tokenizer, learned).lstrip(" ")  # the decoder may drop a first space
+            assert shown(lines, "learned").lstrip(" ") == text
             assert f", {len(learned)} learned" in lines[0]
 
 
