@@ -185,7 +185,7 @@ def load_file(
         notes.append(f"{path} has no column {config.label!r}: labels are those of {predicted!r}.")
         config = replace(config, label=predicted)
     config = replace(config, id=config.id if config.id in table.column_names else None)
-    check_columns(table, config, task, where=str(path))
+    check_columns(table, config, task)
     table, note = leave_out_missing(table, config, task, where=str(path))
     rows = read_rows("data", table, config, task, labels=labels, origin=str(path.resolve()))
     return tokenize_rows(rows, tokenizer, config, task), [*notes, *([note] if note else [])]
@@ -268,7 +268,7 @@ def _read_split(
     else:
         table = source.read(split.split or name, key=key)
     notes += table.notes
-    check_columns(table, config, task, where=key)
+    check_columns(table, config, task)
     table, note = leave_out_missing(table, config, task, where=key)
     notes += [note] if note else []
     return sample_rows(table, split, key=key, seed=config.seed)

@@ -82,7 +82,7 @@ class Table:
             index: of the row among those of this table, from 0.
         """
         line = "" if self.lines is None else f", line {self.lines[index]}"
-        return f"row {self.row_numbers[index]} (rows count from 0){line}"
+        return f"row {self.row_numbers[index]} (rows count from 0){line} of {self.name}"
 
     def check(self, columns: Iterable[str] = ()) -> "Table":
         """Return the table if every row of the file can be used.

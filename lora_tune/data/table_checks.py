@@ -15,7 +15,7 @@ MAY_BE_BLANK = ("system",)  # keys whose templates may be blank in a row
 SHOWN_COLUMNS = 20
 
 
-def check_columns(table: Table, config: DataConfig, task: RowReader, *, where: str) -> None:
+def check_columns(table: Table, config: DataConfig, task: RowReader) -> None:
     """Check that a table has the columns of the recipe.
 
     Raises:
@@ -28,12 +28,12 @@ def check_columns(table: Table, config: DataConfig, task: RowReader, *, where: s
     for key, column in wanted:
         if column not in table.column_names:
             raise DataError(
-                f"data.{key}: {where} has no column {column!r}"
+                f"data.{key}: {table.name} has no column {column!r}"
                 f"{describe_columns(column, table.column_names)}"
             )
         if column in table.unreadable:
             raise DataError(
-                f"data.{key}: {where}: column {column!r} cannot be read as text: "
+                f"data.{key}: {table.name}: column {column!r} cannot be read as text: "
                 f"{table.unreadable[column]}"
             )
 

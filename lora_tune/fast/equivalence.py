@@ -29,7 +29,7 @@ def runs_layers_once(arguments: TrainingArguments) -> bool:
 
 def make_proof_rows(data: Data) -> list[dict[str, Any]]:
     """Choose the longest training row and the first half of the shortest, so that one is padded."""
-    lengths = data.train.encoded["length"]
+    lengths = data.train.encoded["length"][:]
     ends = [int(np.argmin(lengths)), int(np.argmax(lengths))]
     encoded = data.train.encoded[ends]
     rows = model_inputs({name: encoded[name] for name in encoded if name != "labels"})

@@ -137,7 +137,7 @@ def find_trunk(model: Any, data: Data, *, task: Task, collate: Callable[..., Any
         if not all(torch.is_tensor(s) and s.shape[:2] == mask.shape for _, s in outputs):
             return None
         depth = next((number for number, s in outputs if s.requires_grad), len(layers))
-        tokens = sum(sum(split.encoded["length"]) for split in (data.train, data.validation))
+        tokens = sum(sum(split.encoded["length"][:]) for split in (data.train, data.validation))
         _, states = outputs[depth - 1]
         if depth == 0 or tokens * states[0, 0].nbytes > MAX_BYTES:
             return None

@@ -116,7 +116,7 @@ class LanguageModeling(Task):
     def compute_metrics(self, outputs: Sequence[np.ndarray], split: Split) -> dict[str, float]:
         """Compute perplexity, bits per byte of text, token accuracy, and loss in nats."""
         nats, tokens = self.metric_counts(outputs, split).sum(axis=0)
-        size = sum(split.encoded[TARGET_BYTES])
+        size = sum(split.encoded[TARGET_BYTES][:])
         return {
             "perplexity": float(np.exp(nats / tokens)),
             "bits_per_byte": float(nats / np.log(2) / size),

@@ -51,7 +51,7 @@ def make_loader(
             "least one for each; start fewer processes"
         )
     batches = StepBatches(
-        np.asarray(rows["length"]),
+        np.asarray(rows["length"][:]),
         batch_size=batch_size,
         accumulation=arguments.gradient_accumulation_steps,
         seed=arguments.seed if arguments.data_seed is None else arguments.data_seed,

@@ -49,7 +49,7 @@ def test_without_an_error_the_weights_are_loaded(train):
     [
         (["lora.rnak=4"], "command line: lora.rnak is not a recipe key; did you mean lora.rank?"),
         (["training.learning_rat=1"], "did you mean training.learning_rate?"),
-        (["data.label=lable"], "data.train has no column 'lable'; did you mean label?"),
+        (["data.label=lable"], "has no column 'lable'; did you mean label?"),
         (["lora.target_modules=[q_lim]"], "'q_lim' matches no module of"),
         (["lora.target_modules=[q_lim]"], "did you mean q_lin?"),
         (["training.learning_rate=nan"], "training.learning_rate: found 'nan' (text), expected"),

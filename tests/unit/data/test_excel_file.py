@@ -45,7 +45,7 @@ def test_cells_are_as_a_person_sees_them(write):
         {"text": "2023-05-02", "label": "2023-05-02 09:30:00"},
         {"text": "a\nb", "label": None},
     ]
-    assert table.place(3) == "row 3 (rows count from 0), line 6"
+    assert table.place(3) == f"row 3 (rows count from 0), line 6 of {path}"
     assert table.notes == ()
 
 

@@ -107,7 +107,7 @@ def test_the_fingerprint_depends_on_the_rows_and_not_on_max_length(folder, token
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"text": "boddy"}, "data.text: data.train has no column 'boddy'; did you mean body?"),
+        ({"text": "boddy"}, "train.jsonl has no column 'boddy'; did you mean body?"),
         ({"labels": ["low", "mid", "tip"]}, "labels are not among low, mid, tip"),
         ({"labels": ["low", "mid"]}, "20 of 120 labels are not among low, mid"),
         ({"train": SplitConfig(samples=500)}, "asks for 500 rows, found 120"),
@@ -150,8 +150,8 @@ def test_a_row_without_text_is_reported(folder, tokenizer, bad):
 def test_a_label_that_only_test_has_is_reported(folder, tokenizer):
     with (folder / "test.jsonl").open("a") as file:
         file.write('{"body": "x", "mood": "odd"}\n')
-    with pytest.raises(DataError, match=r"data.test: .* row 30 .*, line 31: 'odd'"):
+    with pytest.raises(DataError, match=r"data.test: .* row 30 .*, line 31 of .*: 'odd'"):
         load(folder, tokenizer)
     # Its row number does not depend on the sample.
-    with pytest.raises(DataError, match=r"data.test: .* row 30 .*, line 31: 'odd'"):
+    with pytest.raises(DataError, match=r"data.test: .* row 30 .*, line 31 of .*: 'odd'"):
         load(folder, tokenizer, test=SplitConfig(samples=31))

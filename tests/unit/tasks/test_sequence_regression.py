@@ -40,7 +40,7 @@ def test_metrics_are_those_of_scipy_and_scikit_learn(seed):
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        ("four", "row 1 (rows count from 0): column 'label': found 'four', expected a num"),
+        ("four", "row 1 (rows count from 0) of rows: column 'label': found 'four', expected a num"),
         ("1,5", "found '1,5', expected a number; write a decimal point"),
         ("1_000", "found '1_000', expected a number"),
         ("1e999", "expected a finite number"),
