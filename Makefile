@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=...; see benchmarks/README.md)))
 
 .PHONY: setup train test unit check docs browser olah
-.PHONY: params results curve intervals parity quantization dropout speed step-profile parts time-to-accuracy bench whole-runs peers pages readme
+.PHONY: params results curve intervals parity quantization dropout speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
 
 setup: .venv/ready
 
@@ -113,6 +113,10 @@ step-profile: .venv/ready
 parts: .venv/ready
 	$(call needs,DATA)
 	$(BENCHMARKS).speed.parts "$(DATA)"
+
+# make reading: reading and tokenizing a large csv file, beside datasets.map
+reading: .venv/ready
+	$(BENCHMARKS).speed.reading
 
 # make time-to-accuracy DATA=FOLDER: how long training takes to the Trainer's accuracy
 time-to-accuracy: .venv/ready
