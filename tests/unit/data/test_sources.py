@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lora_tune.config.data import DataConfig
+from lora_tune.config.data import DataConfig, FormatConfig
 from lora_tune.data.sources import open_source
 from lora_tune.errors import DataError
 
@@ -39,3 +39,60 @@ def test_a_missing_source_is_reported_in_one_line(source, words):
         open_source(DataConfig(source=source))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def texts_of(source, split="train"):
+    table = source.read(split, key=f"data.{split}")
+    return [(row["text"], row["label"]) for row in table.rows()]
+
+
+def test_a_file_for_each_class(tmp_path):
+    (tmp_path / "pos.txt").write_bytes("schön\nfine\n".encode("latin-1"))
+    (tmp_path / "neg.txt").write_text("dull\n")
+    files = {"good": str(tmp_path / "pos.txt"), "bad": str(tmp_path / "neg.txt")}
+    config = DataConfig(source=files, format=FormatConfig(encoding="latin-1"))
+    rows = [("schön", "good"), ("fine", "good"), ("dull", "bad")]
+    assert texts_of(open_source(config)) == rows
+    with pytest.raises(DataError, match=r"pos.txt: line 1: row 0 .*encoding=latin-1"):
+        open_source(DataConfig(source=files)).read("train", key="data.train")
+    missing = {"good": str(tmp_path / "poss.txt")}
+    with pytest.raises(DataError, match=r"source\.good: .*no such file.* did you mean .*pos.txt"):
+        open_source(DataConfig(source=missing))
+    (tmp_path / "table.csv").write_text("text,label\na,b\n")
+    with pytest.raises(DataError, match=r"data.source.x: .*table.csv has a column 'label'"):
+        open_source(DataConfig(source={"x": str(tmp_path / "table.csv")})).read("train", key="")
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "test")])
+def test_folders_of_text_files(tmp_path, splits):
+    for split in splits:
+        for label, texts in {"pos": ["fine\nfilm", "good"], "neg": ["dull"]}.items():
+            folder = tmp_path / split / label
+            folder.mkdir(parents=True)
+            for number, text in enumerate(texts):
+                (folder / f"{number}.txt").write_text(f"{text} {split}")
+    source = open_source(DataConfig(source=str(tmp_path)))
+    assert sorted(source.readers) == sorted(splits if splits[0] else ["train"])
+    for split in source.readers:
+        word = split if splits[0] else ""
+        rows = [(f"dull {word}", "neg"), (f"fine\nfilm {word}", "pos"), (f"good {word}", "pos")]
+        assert texts_of(source, split) == rows
+    table = source.read("train", key="data.train")
+    assert table.column("file") == ["0.txt", "0.txt", "1.txt"]
+    by_class = DataConfig(source={"up": str(tmp_path / splits[0] / "pos")})
+    assert [label for _, label in texts_of(open_source(by_class))] == ["up", "up"]
+
+
+def test_a_text_file_has_a_row_on_each_line(tmp_path):
+    (tmp_path / "train.txt").write_text("one\n\nthree\n")
+    for source in (tmp_path, tmp_path / "train.txt"):
+        table = open_source(DataConfig(source=str(source), text="body")).read("train", key="")
+        assert table.column("body") == ["one", None, "three"]
+        assert table.place(1).startswith("row 1 (rows count from 0), line 2")
+
+
+def test_parts_of_a_split_must_have_the_same_columns(tmp_path):
+    (tmp_path / "train-00000-of-00002.csv").write_text("text,label\na,b\n")
+    (tmp_path / "train-00001-of-00002.csv").write_text("text,lable\na,b\n")
+    with pytest.raises(DataError, match=r"columns differ from those of .*: label, lable"):
+        open_source(DataConfig(source=str(tmp_path))).read("train", key="data.train")

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from lora_tune.config.data import DataConfig, SplitConfig
+from lora_tune.data.preprocessing import Preprocessor
 from lora_tune.data.splits import load_data
 from lora_tune.errors import DataError
 from lora_tune.tasks import make_task
@@ -155,3 +156,95 @@ def test_a_label_that_only_test_has_is_reported(folder, tokenizer):
     # Its row number does not depend on the sample.
     with pytest.raises(DataError, match=r"data.test: .* row 30 .*, line 31 of .*: 'odd'"):
         load(folder, tokenizer, test=SplitConfig(samples=31))
+
+
+def test_a_fifth_is_the_test_split_where_there_is_none(folder, tokenizer):
+    data = load(folder / "train.jsonl", tokenizer)
+    assert [len(split.rows.texts) for split in data.splits.values()] == [86, 10, 24]
+    assert classes(data.test) == {0: 12, 1: 8, 2: 4}
+    (note,) = data.notes
+    assert "has no test split: 20% of its rows are set aside for it" in note
+    assert load(folder, tokenizer).notes == []
+    with pytest.raises(DataError, match=r"data.test.split: .* has no split 'test'"):
+        load(folder / "train.jsonl", tokenizer, test=SplitConfig(samples=5))
+
+
+def test_several_columns_in_one_text(tmp_path, tokenizer):
+    rows = [
+        {"subject": f"subject {i}", "body": f"body {i}" if i % 2 else None, "label": "ab"[i % 2]}
+        for i in range(20)
+    ]
+    folder = write_splits(tmp_path, train=rows, test=rows[:4])
+    template = "{subject}\n\n{body}"
+    data = load(folder, tokenizer, text=template, label="label")
+    assert data.test.rows.texts == [
+        "subject 0\n\n",
+        "subject 1\n\nbody 1",
+        "subject 2\n\n",
+        "subject 3\n\nbody 3",
+    ]
+    preprocessor = Preprocessor(TASK, DataConfig(text=template), tokenizer)
+    assert preprocessor.columns == ["subject", "body"]
+    assert preprocessor.preprocess({"subject": "a", "body": None}) == "a\n\n"
+    with pytest.raises(DataError, match="found nothing, expected text"):
+        preprocessor.preprocess({"subject": " ", "body": None})
+    rows[3] |= {"subject": " ", "body": ""}
+    write_splits(tmp_path, train=rows)
+    with pytest.raises(DataError, match=r"row 3 .* has no text: column 'subject' and 'body'"):
+        load(folder, tokenizer, text=template, label="label")
+    kept = load(folder, tokenizer, text=template, label="label", missing="drop").train.rows
+    assert 3 not in kept.row_numbers
+    with pytest.raises(DataError, match=r"data.text: .* has no column 'topic'"):
+        load(folder, tokenizer, text="{topic}: {body}", label="label")
+
+
+def test_rows_that_are_left_out_keep_the_numbers_of_the_others(folder, tokenizer):
+    lines = (folder / "test.jsonl").read_text().splitlines(keepends=True)
+    lines[4] = '{"body": "other 4", "mood": null}\n'
+    (folder / "test.jsonl").write_text("".join(lines))
+    for test in (SplitConfig(), SplitConfig(samples=10), SplitConfig(shards=2, shard=1)):
+        data = load(folder, tokenizer, test=test, missing="drop")
+        rows = data.test.rows
+        assert list(rows.texts) == [f"other {number}" for number in rows.row_numbers]
+        assert 4 not in rows.row_numbers
+        assert "data.test: left out 1 of 30 rows: 1 with no label (column 'mood')." in data.notes
+
+
+RARE = ["a"] * 20 + ["b"] * 20 + ["c", "c", "d"]
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_rare_classes(tmp_path, tokenizer, named):
+    rows = [{"body": f"text {i}", "mood": label} for i, label in enumerate(RARE)]
+    write_splits(tmp_path, train=rows)
+    if named:
+        write_splits(tmp_path, test=[{"body": f"new {label}", "mood": label} for label in "abde"])
+    source = tmp_path if named else tmp_path / "train.jsonl"
+    needed = 2 if named else 3
+    words = (
+        "data.test: .* 'e'.*data.rare=drop"
+        if named
+        else f"data.train: 2 of 4 classes have fewer than {needed} rows.*'c' 2, 'd' 1.*data.rare"
+    )
+    with pytest.raises(DataError, match=words):
+        load(source, tokenizer)
+    dropped = load(source, tokenizer, rare="drop")
+    assert dropped.labels == (["a", "b", "c"] if named else ["a", "b"])
+    assert {*dropped.test.rows.label_texts} <= {*dropped.labels}
+    assert any("data.rare: left out 2 classes" in note for note in dropped.notes)
+    if named:
+        assert dropped.test.rows.texts == ["new a", "new b"]
+    else:
+        other = load(source, tokenizer, rare="other")
+        assert other.labels == ["a", "b", "other"]
+        counts = [split["other"] for split in other.label_counts.values()]
+        assert sum(counts) == 3
+
+
+def test_a_fraction_that_is_too_small_for_the_classes(tmp_path, tokenizer):
+    rows = [{"body": f"text {i}", "mood": f"class {i % 30}"} for i in range(150)]
+    write_splits(tmp_path, train=rows, test=rows[:30])
+    with pytest.raises(DataError, match=r"15 rows for 30 classes; set .*fraction=0\.2 "):
+        load(tmp_path, tokenizer)
+    data = load(tmp_path, tokenizer, validation=SplitConfig(fraction=0.2))
+    assert len(data.validation.rows.texts) == 30
