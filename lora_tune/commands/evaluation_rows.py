@@ -6,10 +6,12 @@ from pathlib import Path
 
 from lora_tune.artifacts.saved_adapter import SavedAdapter, load_adapter_tokenizer
 from lora_tune.artifacts.training_rows import count_training_rows
+from lora_tune.commands.prediction_file import INPUT_PREFIX
 from lora_tune.config.recipe import Recipe
 from lora_tune.config.saved_recipe import load_saved_recipe
 from lora_tune.data.rows import Split
-from lora_tune.data.splits import load_data, load_file
+from lora_tune.data.given_rows import load_file
+from lora_tune.data.splits import load_data
 from lora_tune.errors import DataError
 from lora_tune.tasks import Task
 
@@ -53,6 +55,7 @@ def load_evaluation_rows(adapter: SavedAdapter, data: Path | None) -> Evaluation
             labels=manifest.labels,
             tokenizer=tokenizer,
             predicted=_predicted_column(task, manifest.labels),
+            renamed=INPUT_PREFIX + recipe.data.label,
         )
         known = count_training_rows(adapter.folder, split.rows.texts)
         return EvaluationRows(recipe, split, [*notes, *_describe_known(data, split, known)])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lora_tune.data.file_reader import FORMATS, STREAM
-from lora_tune.data.labeling import read_given_file
+from lora_tune.data.given_rows import read_given_file
 from lora_tune.data.preprocessing import Preprocessor, Row, format_row
 from lora_tune.data.table import Table
 from lora_tune.data.table_checks import describe_columns

@@ -206,7 +206,9 @@ class DataConfig:
             yield "max_length", f"must be >= 8 tokens, got {self.max_length}"
         yield from self._validate_templates()
         yield from check_proportion("threshold", self.threshold)
-        if isinstance(self.class_weights, list):
+        if isinstance(self.class_weights, list) and self.rare is not None:
+            yield "class_weights", "cannot be a list together with data.rare; set balanced"
+        elif isinstance(self.class_weights, list):
             yield from self._validate_class_weights(self.class_weights)
         if self.labels is not None and len(set(self.labels)) < len(self.labels):
             yield "labels", f"must not repeat a name, got {self.labels}"
@@ -246,7 +248,7 @@ class DataConfig:
 def _is_encoding(name: str) -> bool:
     try:
         "".encode(name)
-    except LookupError:
+    except (LookupError, UnicodeError):
         return False
     return True
 

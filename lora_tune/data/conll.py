@@ -1,6 +1,7 @@
 """Sentences of a CoNLL file: a word and its tag on each line, a blank line after each sentence."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -45,7 +46,8 @@ def _sentences(file: TextIO, name: str, encoding: str) -> Iterator[Record]:
         problem = encoding_problem(text, encoding)
         if problem:
             raise DataError(f"{name}: line {number}: {problem}")
-        cells = [cell.strip() for cell in text.split("\t" if "\t" in text else None)]
+        parts = text.split("\t") if "\t" in text else re.split(" +", text.strip(" "))
+        cells = [cell.strip(" ") for cell in parts]
         if not any(cells) or cells[0] == DOCUMENT_START:
             if words:
                 yield _sentence(start, words, tags)

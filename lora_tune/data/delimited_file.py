@@ -36,7 +36,7 @@ def read_delimited(path: Path, name: str, file_format: str, config: FormatConfig
     csv.field_size_limit(MAX_CELL_LENGTH)
     opened = open_text(path, name, config.encoding)
     with opened.file as file:
-        reader = _Reader(file, name, config)
+        reader = _Reader(file, name, config, opened.encoding)
         try:
             columns = reader.read_header(DELIMITERS[file_format])
             table = collect_table(
@@ -59,8 +59,8 @@ def read_delimited(path: Path, name: str, file_format: str, config: FormatConfig
 class _Reader:
     """The records of a file. One with an open quotation mark costs its own line, and no other."""
 
-    def __init__(self, file: TextIO, name: str, config: FormatConfig) -> None:
-        self.name, self.config = name, config
+    def __init__(self, file: TextIO, name: str, config: FormatConfig, encoding: str) -> None:
+        self.name, self.config, self.encoding = name, config, encoding
         self.line = 0  # lines that have been read
         self.notes: list[str] = []
         self._file = file
@@ -73,10 +73,9 @@ class _Reader:
         self._delimiter = self.config.delimiter or delimiter
         cells = self._first_record()
         if self.config.header is None:
-            if encoding_problem("".join(cells)):
-                raise DataError(
-                    f"{self.name}: line {self.line}: {encoding_problem(''.join(cells))}"
-                )
+            problem = encoding_problem("".join(cells), self.encoding)
+            if problem:
+                raise DataError(f"{self.name}: line {self.line}: {problem}")
             return self._check_names(cells)
         if cells == self.config.header:
             raise DataError(
@@ -176,11 +175,12 @@ class _Reader:
 
     def _check_names(self, cells: list[str]) -> list[str]:
         names = [name or f"Unnamed: {number}" for number, name in enumerate(cells)]  # as in pandas
+        first: dict[str, int] = {}
         for number, name in enumerate(names):
-            if name in names[:number]:
+            if first.setdefault(name, number) != number:
                 raise DataError(
                     f"{self.name}: line {self.line}: the column {name!r} occurs twice (columns "
-                    f"{names.index(name) + 1} and {number + 1}); rename one of them"
+                    f"{first[name] + 1} and {number + 1}); rename one of them"
                 )
         return names
 
@@ -212,4 +212,5 @@ class _Reader:
             if found > expected
             else "an empty cell still needs its delimiter"
         )
-        return f"found {found} cells, expected {expected} as in the header; {hint}"
+        cells = "cell" if found == 1 else "cells"
+        return f"found {found} {cells}, expected {expected} as in the header; {hint}"

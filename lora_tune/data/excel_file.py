@@ -1,6 +1,9 @@
 """Excel workbooks (xlsx), read by openpyxl: the first sheet, whose first row names the columns."""
 
 import datetime
+import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,10 @@ from lora_tune.data.cell_text import cell_text
 from lora_tune.data.table import Record, Table, collect_table
 from lora_tune.errors import DataError, first_line
 
+# Parts of a number format that are no letters of it: [$-en-US], "text".
+NO_FORMAT = re.compile(r'\[[^\]]*\]|"[^"]*"')
+# What zipfile and XML parsers raise while rows are read; a ParseError is a SyntaxError.
+BROKEN = (SyntaxError, zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 INSTALL = "pip install 'lora-tune[excel]'"
 
 
@@ -30,10 +37,13 @@ def read_excel(path: Path, name: str) -> Table:
         raise DataError(f"{name}: not a readable Excel workbook: {first_line(error)}") from None
     try:
         sheet, *others = workbook.worksheets
+        sheet.reset_dimensions()  # what some programs write there is wrong
         rows = enumerate(sheet.iter_rows(), start=1)
         columns = _read_header(rows, name)
         notes = [f"{name}: read the sheet {sheet.title!r} of {len(others) + 1}."] if others else []
         table = collect_table(_records(rows, columns), name, columns=columns, notes=notes)
+    except BROKEN as error:
+        raise DataError(f"{name}: the workbook is damaged: {first_line(error)}") from None
     finally:
         workbook.close()
     if not len(table):
@@ -74,6 +84,7 @@ def _records(rows: Iterator[tuple[int, Any]], columns: list[str]) -> Iterator[Re
 def _text(cell: Any) -> str | None:
     value = cell.value
     if isinstance(value, datetime.datetime) and value.time() == datetime.time():
-        shows_time = any(letter in (cell.number_format or "").lower() for letter in "hs")
+        number_format = NO_FORMAT.sub("", cell.number_format or "").lower()
+        shows_time = any(letter in number_format for letter in "hs")
         value = value if shows_time else value.date()
     return cell_text(value)

@@ -1,5 +1,6 @@
 """Data files read into rows of text, for every command: the one place that knows the formats."""
 
+import os
 import shutil
 import sys
 import tempfile
@@ -52,8 +53,10 @@ def read_file(
     """
     path, name = Path(path), name or str(path)
     suffix = ".txt" if name == STREAM else Path(name).suffix.lower()
-    if not path.is_file():
-        kind = "found a folder, expected a file" if path.is_dir() else "no such file"
+    if not os.path.isfile(path):  # False, not an error, for a name that is too long
+        kind = "no such file"
+        if os.path.exists(path):
+            kind = "found a folder or a special file, expected a file"
         raise DataError(f"{name}: {kind} (looked from {Path.cwd()}){suggest_path(path)}")
     if file_format is None and suffix not in SUFFIXES:
         found = f"a {suffix} file" if suffix else "a file without an extension"
@@ -62,6 +65,9 @@ def read_file(
         return _read(path, name, file_format or suffix[1:], config or FormatConfig(), text_column)
     except OSError as error:
         raise DataError(f"{name}: cannot be read: {first_line(error)}") from None
+    except UnicodeError as error:
+        found = (config and config.encoding) or "text in the encoding of its byte-order mark"
+        raise DataError(f"{name}: not {found}: {first_line(error)}") from None
 
 
 @contextmanager
@@ -109,7 +115,9 @@ def suggest_path(path: Path) -> str:
     Returns:
         The end of an error message; empty where no name is close.
     """
-    names = [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else []
+    if not os.path.isdir(path.parent) or os.path.exists(path):
+        return ""
+    names = [file.name for file in path.parent.iterdir()]
     return did_you_mean(path.name, names, prefix=f"{path.parent}/")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lora_tune.data.cell_text import Number, cell_text
-from lora_tune.data.table import Record, Table, collect_table
+from lora_tune.data.table import Record, Table, collect_table, encoding_problem
 from lora_tune.data.text_file import open_text
 from lora_tune.errors import DataError, first_line
 
@@ -61,11 +61,30 @@ def _objects_on_lines(file: TextIO, name: str) -> Iterator[Record]:
             problem = f"not usable: {first_line(error)}"
             yield Record(number, {RAW_COLUMN: line.rstrip("\r\n")}, problem)
         else:
+            if number == 1 and _has_columns(value):
+                raise DataError(
+                    f"{name}: found one object of columns, expected a list of objects, or an "
+                    "object on each line (pandas: orient='records', lines=True)"
+                )
             yield _record(number, value)
 
 
+def _has_columns(value: Any) -> bool:
+    """Whether an object has a column in each value, as pandas writes a table by default."""
+    return (
+        isinstance(value, dict)
+        and all(
+            isinstance(column, dict)
+            and list(column) == [str(i) for i in range(len(column))]
+            and column
+            for column in value.values()
+        )
+        and bool(value)
+    )
+
+
 def _spans_lines(line: str) -> bool:
-    return line.strip() in ("{", "{}") or line.rstrip().endswith(("{", "[", ","))
+    return line.strip() == "{" or line.rstrip().endswith(("{", "["))
 
 
 def _items_of_list(file: TextIO, name: str) -> Iterator[Record]:
@@ -122,6 +141,10 @@ def _items_of_list(file: TextIO, name: str) -> Iterator[Record]:
 
 
 def _record(line: int, value: Any) -> Record:
+    if isinstance(value, dict) and any(map(encoding_problem, value)):
+        key = next(key for key in value if encoding_problem(key))
+        shown = key.encode(errors="backslashreplace").decode()
+        return Record(line, {}, f"the key {shown!r:.60} is no text")
     if not isinstance(value, dict):
         kind = "a number" if isinstance(value, Number) else KINDS[type(value)]
         shown = value if isinstance(value, str) else json.dumps(value)

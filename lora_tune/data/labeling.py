@@ -1,15 +1,11 @@
-"""Tables turned into labeled rows by a task, and files that are given to a trained model."""
-
-from pathlib import Path
+"""Tables turned into labeled rows by a task."""
 
 import numpy as np
 
-from lora_tune.config.data import DataConfig, FormatConfig
+from lora_tune.config.data import DataConfig
 from lora_tune.data.arrow_store import ArrowStore, Column
-from lora_tune.data.file_reader import local_file, read_file
 from lora_tune.data.row_reader import RowReader
 from lora_tune.data.rows import SPLITS, Rows
-from lora_tune.data.sources import text_column_of
 from lora_tune.data.table import Table
 from lora_tune.errors import DataError, RowError
 
@@ -58,41 +54,3 @@ def read_rows(
         label_names=labels,
         ids=None if config.id is None else table.column(config.id),
     )
-
-
-def read_given_file(
-    path: Path | str,
-    config: DataConfig,
-    wanted: list[str],
-    *,
-    file_format: str | None = None,
-    text_column: str | None = None,
-) -> Table:
-    """Read a file that is given to a trained model: as its recipe says, or else as is standard.
-
-    Args:
-        path: of the file, or `-` for standard input.
-        config: of the recipe that the model was trained with.
-        wanted: the columns that are needed.
-        file_format: one of FORMATS; None for the one that the path's suffix names.
-        text_column: the column of a file without columns; None for that of the recipe.
-
-    Raises:
-        DataError: the file does not exist, or is no file of its format.
-    """
-    text_column = text_column or text_column_of(config)
-    with local_file(path) as file:
-
-        def read(written: FormatConfig) -> Table:
-            return read_file(
-                file, written, name=str(path), file_format=file_format, text_column=text_column
-            )
-
-        if config.format != FormatConfig():
-            try:
-                table = read(FormatConfig())
-            except DataError:
-                table = None
-            if table is not None and not table.problems and set(wanted) <= set(table.column_names):
-                return table
-        return read(config.format)

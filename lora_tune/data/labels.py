@@ -14,13 +14,17 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 ID_NOTATIONS = (re.compile(r"0|[1-9]\d*"), re.compile(r"(0|[1-9]\d*)\.0"))
 NOT_A_NUMBER = ("nan", "NaN")  # what pandas and numpy write for a missing value
 MISSING_NAMES = ("", "null", "none", "na", "n/a", "<na>", "-", "?")  # that may stand for no label
+MAX_DIGITS = 300  # of numbers that are compared
 SEPARATORS = re.compile(r"[;,|]")
+QUOTES = "'\""
 SHOWN = 3  # labels or spellings in a message
 
 
 def sort_labels(names: Iterable[str]) -> list[str]:
     """Sort label names: numbers by value, other names as text."""
     names = set(names)
+    if max(map(len, names), default=0) > MAX_DIGITS:
+        return sorted(names)
     if all(map(INTEGER.fullmatch, names)):
         return sorted(names, key=lambda name: (int(name), name))
     if all(map(NUMBER.fullmatch, names)):
@@ -64,6 +68,7 @@ class LabelIds:
             column_names: of a ClassLabel column, in the order of its own IDs.
         """
         self.labels = labels
+        self._named = bool(named)
         self._ids = {name: number for number, name in enumerate(labels)}
         is_renamed = column_names and named and set(column_names) != set(labels)
         if column_names and is_renamed and len(column_names) == len(labels):
@@ -83,7 +88,7 @@ class LabelIds:
         shown = ", ".join(self.labels[:20]) + ", ..." * (len(self.labels) > 20)
         near = did_you_mean(text, self.labels)
         hint = ""
-        if not near and NUMBER.fullmatch(text):
+        if not near and NUMBER.fullmatch(text) and not self._named:
             hint = "; numbers are IDs, from 0, only if data.labels of the recipe names the labels"
         return f"{shown}{near or hint}"
 
@@ -105,10 +110,23 @@ def split_labels(cell: str, labels: Sequence[str] = ()) -> list[str]:
     if items is None:
         if text[:1] + text[-1:] in ("[]", "()", "{}"):
             raise DataError(f"found {text!r:.60}, expected a list such as ['a', 'b'], or a; b")
-        return [part.strip() for part in SEPARATORS.split(text) if part.strip()]
+        parts = [part.strip() for part in SEPARATORS.split(text) if part.strip()]
+        if any(map(_is_cut, parts)):
+            raise DataError(f"found {text!r:.60}, expected a list such as ['a', 'b'], or a; b")
+        return parts
     if not all(isinstance(item, str) and item.strip() for item in items):
         raise DataError(f"found {text!r:.60}, expected a list of label names or numbers")
     return items
+
+
+def _is_cut(part: str) -> bool:
+    """Whether a label has a quotation mark or bracket without its other half."""
+    pairs = (("(", ")"), ("[", "]"), ("{", "}"))
+    return (
+        part[0] in QUOTES
+        or part[-1] in QUOTES
+        or any(part.count(first) != part.count(last) for first, last in pairs)
+    )
 
 
 def check_spellings(counts: Mapping[str, int]) -> Iterator[str]:

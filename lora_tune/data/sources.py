@@ -1,5 +1,6 @@
 """The source of a recipe's rows: files, folders, a Hub dataset or a data set of the package."""
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -74,9 +75,9 @@ def open_source(config: DataConfig) -> Source:
             names = sorted(EMBEDDED_PREFIX + folder.name for folder in EMBEDDED.iterdir())
             near = did_you_mean(name, names) or f"; expected {', '.join(names)}"
             raise DataError(f"data.source: {name}: no such embedded data set{near}")
-    if path.is_dir():
+    if os.path.isdir(path):  # False, not an error, for a name that is too long
         return _open_folder(config, name, path)
-    if path.is_file():
+    if os.path.isfile(path):
         reader = partial(read_recipe_file, path, config)
         return Source(name, {"train": reader}, files={"train": path})
     if path.suffix.lower() in SUFFIXES or name.startswith((".", "/", "~")) or name.count("/") > 1:
@@ -108,14 +109,15 @@ def _open_folder(config: DataConfig, name: str, path: Path) -> Source:
         readers = {split: partial(_read_files, paths, config) for split, paths in files.items()}
         single = {split: paths[0] for split, paths in files.items() if len(paths) == 1}
         return Source(name, readers, files=single)
-    classes = {folder.name: folder for folder in _folders(path) if _texts(folder)}
-    if classes:
-        return Source(name, {"train": partial(_read_classes, classes, config, name)})
     splits = {
         split.name: {folder.name: folder for folder in _folders(split) if _texts(folder)}
         for split in _folders(path)
     }
     splits = {split: found for split, found in splits.items() if found}
+    if not splits:  # the folders are classes
+        classes = {folder.name: folder for folder in _folders(path)}
+        if any(map(_texts, classes.values())):
+            splits = {"train": classes}
     if not splits:
         raise DataError(
             f"data.source: {path}: no data file in this folder, expected {', '.join(FORMATS)}, or "
@@ -123,17 +125,14 @@ def _open_folder(config: DataConfig, name: str, path: Path) -> Source:
         )
     return Source(
         name,
-        {
-            split: partial(_read_classes, found, config, f"{name}/{split}")
-            for split, found in splits.items()
-        },
+        {split: partial(_read_classes, found, config, name) for split, found in splits.items()},
     )
 
 
 def _open_class_files(config: DataConfig, classes: Mapping[str, str]) -> Source:
     paths = {label: Path(file).expanduser() for label, file in classes.items()}
     for label, path in paths.items():
-        if not path.exists():
+        if not os.path.exists(path):
             raise DataError(
                 f"data.source.{label}: {path}: no such file or folder (looked from {Path.cwd()})"
                 f"{suggest_path(path)}"
@@ -150,6 +149,11 @@ def _read_classes(classes: Mapping[str, Path], config: DataConfig, name: str) ->
         for label, path in classes.items():
             if path.is_dir():
                 table = _read_folder(path, config)
+                left_out = len([*path.glob("[!.]*")]) - len(table)
+                if not len(table):
+                    raise DataError(f"{path}: no txt file for the class {label!r}")
+                if left_out:
+                    notes.append(f"{path}: left out {left_out} entries that are no txt files.")
             else:
                 table = read_recipe_file(path, config).check()
             if config.label in table.column_names:
@@ -170,9 +174,16 @@ def _read_folder(folder: Path, config: DataConfig) -> Table:
 
     def records() -> Iterator[Record]:
         for path in _texts(folder):
+            if not path.stat().st_size:
+                yield Record(None, {FILE_COLUMN: path.name})
+                continue
             opened = open_text(path, str(path), config.format.encoding)
-            with opened.file as file:
-                yield Record(None, {text_column_of(config): file.read(), FILE_COLUMN: path.name})
+            try:
+                with opened.file as file:
+                    text = file.read()
+            except UnicodeError as error:
+                raise DataError(f"{path}: not {opened.encoding}: {error}") from None
+            yield Record(None, {text_column_of(config): text, FILE_COLUMN: path.name})
 
     return collect_table(records(), str(folder))
 
@@ -182,7 +193,8 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _texts(folder: Path) -> list[Path]:
-    return sorted(folder.glob("[!.]*.txt"))
+    found = sorted(folder.glob("[!.]*"))
+    return [file for file in found if file.suffix.lower() == ".txt" and file.is_file()]
 
 
 def _files_by_split(path: Path) -> dict[str, list[Path]]:
@@ -203,6 +215,13 @@ def _files_by_split(path: Path) -> dict[str, list[Path]]:
             raise DataError(
                 f"data.source: {path}: {' and '.join(map(str, files[split]))} are both the "
                 f"split {split!r}; keep one of them"
+            )
+    for split, parts in files.items():
+        last = PART.search(parts[-1].stem)
+        if last and len(parts) != int(last[0].rpartition("-")[2]):
+            raise DataError(
+                f"data.source: {path}: found {len(parts)} files of {split}{last[0]}, expected "
+                f"{int(last[0].rpartition('-')[2])}; a file is missing"
             )
     return files
 

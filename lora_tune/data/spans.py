@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SpanRange = tuple[int, int]  # offset of the first character, and offset after the last
+ARRAY = regex.compile(r"array\((\[[^]]*\])(?:, dtype=\w+)?\)")  # as pandas writes numpy's arrays
 NO_SPAN: SpanRange = (0, 0)
 # The label of a token is FLAGS * (CHARACTERS * start + end), of its characters in the text, + START
 # where a span starts in it, + END where one ends in it.
@@ -127,6 +128,8 @@ def _find_spans(cell: Any, text: str) -> Iterator[SpanRange]:
     if not (isinstance(spans, list) and isinstance(starts, list) and len(spans) == len(starts)):
         raise DataError(f"found {cell!r:.60}, expected {{text: [...], answer_start: [...]}}")
     for span, start in zip(spans, starts, strict=True):
+        if isinstance(start, float) and start.is_integer():
+            start = int(start)
         problem = text_problem(span)
         if problem:
             raise DataError(problem)
@@ -138,9 +141,10 @@ def _find_spans(cell: Any, text: str) -> Iterator[SpanRange]:
 
 def _parse_cell(cell: str) -> Any:
     """Parse an object as JSON or Python writes it; any other cell is the text of a span."""
+    plain = ARRAY.sub(r"\1", cell)
     for parse in (json.loads, ast.literal_eval) if cell.lstrip().startswith("{") else ():
         try:
-            found = parse(cell)
+            found = parse(plain if parse is ast.literal_eval else cell)
             return found if isinstance(found, dict) else cell
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue

@@ -1,6 +1,7 @@
 """The splits that a recipe names: read, labeled, tokenized and checked."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lora_tune.config.data import DataConfig, SplitConfig
-from lora_tune.data.labeling import read_given_file, read_rows
+from lora_tune.data.labeling import read_rows
 from lora_tune.data.labels import check_spellings
 from lora_tune.data.quality_checks import (
     check_balance,
@@ -24,9 +25,14 @@ from lora_tune.data.rows import SPLITS, Rows, Split
 from lora_tune.data.sampling import check_disjoint, sample_rows, sample_training_rows, set_aside
 from lora_tune.data.sources import EMBEDDED_PREFIX, Source, open_source, read_recipe_file
 from lora_tune.data.table import Table
-from lora_tune.data.table_checks import check_columns, leave_out_missing
+from lora_tune.data.table_checks import (
+    check_columns,
+    holds_predictions,
+    leave_out_missing,
+    use_class_names,
+)
 from lora_tune.data.token_cache import tokenize_rows
-from lora_tune.errors import DataError
+from lora_tune.errors import DataError, RowError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -103,8 +109,14 @@ def load_data(
         if name not in fractions
     }
     found_in = list(tables.values()) if config.rare else [tables["train"]]
+    tables = {name: use_class_names(table, tables["train"]) for name, table in tables.items()}
     known = None if config.rare else labels  # with rare classes, these are some of the rows' own
-    names = known or task.labels(config, found_in) or []
+    try:
+        names = known or task.labels(config, found_in) or []
+    except RowError as error:
+        raise DataError(f"data.train: {tables['train'].place(error.row)}: {error}") from None
+    if holds_predictions(tables["train"], names):
+        notes.append("The training file is one of predictions: its labels may be predictions.")
     rows = {
         name: read_rows(
             name, table, config, task, labels=names, origin=_find_origin(name, config, source)
@@ -150,45 +162,6 @@ def load_data(
             name: dict(task.label_counts(own.labels, own.label_names)) for name, own in rows.items()
         },
     )
-
-
-def load_file(
-    path: Path,
-    config: DataConfig,
-    task: RowReader,
-    *,
-    labels: list[str],
-    tokenizer: "PreTrainedTokenizerBase",
-    predicted: str | None = None,
-) -> tuple[Split, list[str]]:
-    """Read, label and tokenize the rows of one file.
-
-    Args:
-        path: of the file.
-        config: has the columns.
-        task: of the rows.
-        labels: label names in the order of their IDs.
-        tokenizer: of the model.
-        predicted: the column that predictions have their labels in, for a file that has no column
-            of the recipe's name.
-
-    Returns:
-        The rows, and notes about how they were read.
-
-    Raises:
-        DataError: the file, a column, a label or a row is missing or invalid.
-    """
-    wanted = [column for _, column in task.columns(config)]
-    table = read_given_file(path, config, wanted)
-    notes = list(table.notes)
-    if predicted in table.column_names and config.label not in table.column_names:
-        notes.append(f"{path} has no column {config.label!r}: labels are those of {predicted!r}.")
-        config = replace(config, label=predicted)
-    config = replace(config, id=config.id if config.id in table.column_names else None)
-    check_columns(table, config, task)
-    table, note = leave_out_missing(table, config, task, where=str(path))
-    rows = read_rows("data", table, config, task, labels=labels, origin=str(path.resolve()))
-    return tokenize_rows(rows, tokenizer, config, task), [*notes, *([note] if note else [])]
 
 
 def _choose_fractions(config: DataConfig, source: Source) -> dict[str, float]:
@@ -248,7 +221,7 @@ def _find_file(file: str, config: DataConfig) -> Path:
     """Find a split's file, in the folder of the source or elsewhere."""
     if isinstance(config.source, str):
         inside = Path(config.source).expanduser() / file
-        if inside.is_file():
+        if os.path.isfile(inside):  # False, not an error, for a name that is too long
             return inside
     return Path(file).expanduser()
 

@@ -84,6 +84,17 @@ class Table:
         line = "" if self.lines is None else f", line {self.lines[index]}"
         return f"row {self.row_numbers[index]} (rows count from 0){line} of {self.name}"
 
+    def check_names(self, columns: Iterable[str]) -> "Table":
+        """Return the table if it has columns of these names.
+
+        Raises:
+            DataError: one of them is missing.
+        """
+        for name in columns:
+            if name not in self.column_names:
+                raise DataError(f"{self.name}: has no column {name!r}")
+        return self
+
     def check(self, columns: Iterable[str] = ()) -> "Table":
         """Return the table if every row of the file can be used.
 

@@ -1,6 +1,8 @@
 """Checks of a table against a recipe: its columns, and rows without text or label."""
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +15,8 @@ from lora_tune.errors import DataError, did_you_mean
 
 MAY_BE_BLANK = ("system",)  # keys whose templates may be blank in a row
 SHOWN_COLUMNS = 20
+LONG_NAME = 20  # characters; a longer name may be a text
+PROBABILITY_PREFIX = "p_"  # of a column with the probability of a label, in files of predictions
 
 
 def check_columns(table: Table, config: DataConfig, task: RowReader) -> None:
@@ -49,7 +53,25 @@ def describe_columns(column: str, names: list[str]) -> str:
                 f"; if cells are separated by {NAMES[delimiter]}, set "
                 f"data.format.delimiter={delimiter!r}"
             )
+    if not hint and any(len(name) > LONG_NAME for name in names):
+        hint = "; if its first row is no header, name its columns in data.format.header"
     return f"{did_you_mean(column, names)}; it has {shown or 'no columns'}{hint}"
+
+
+def holds_predictions(table: Table, labels: Sequence[str]) -> bool:
+    """Whether a table has the columns with probabilities that files of predictions have."""
+    columns = {f"{PROBABILITY_PREFIX}{label}" for label in labels}
+    return len(labels) > 1 and columns <= set(table.column_names)
+
+
+def use_class_names(table: Table, train: Table) -> Table:
+    """Give ClassLabel columns the order of names that they have in train."""
+    same = {
+        column: names
+        for column, names in train.class_names.items()
+        if set(table.class_names.get(column, ())) == set(names)
+    }
+    return replace(table, class_names={**table.class_names, **same})
 
 
 def leave_out_missing(

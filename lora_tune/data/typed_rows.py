@@ -1,5 +1,6 @@
 """Rows of typed formats, parquet and Hub datasets, as text; `cell_text` has the rule."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,8 @@ from lora_tune.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+CONVERSION_ERRORS = (ValueError, OverflowError, TypeError, pa.ArrowException)
 
 
 def read_parquet(path: Path, name: str) -> Table:
@@ -51,10 +54,13 @@ def convert_dataset(dataset: "Dataset", name: str) -> Table:
 def _convert(batches: Iterable[pa.RecordBatch], schema: pa.Schema, name: str) -> Table:
     from datasets import Features
 
-    twice = next((column for column in schema.names if schema.names.count(column) > 1), None)
+    twice = next((column for column, n in Counter(schema.names).items() if n > 1), None)
     if twice is not None:
         raise DataError(f"{name}: the column {twice!r} occurs twice; rename one of them")
-    features = Features.from_arrow_schema(schema)
+    try:
+        features = Features.from_arrow_schema(schema)
+    except (ValueError, KeyError, TypeError, AttributeError):  # types that datasets does not have
+        features = {}
     classes = {column: _class_names(feature) for column, feature in features.items()}
     class_names = {column: names for column, names in classes.items() if names}
     unreadable: dict[str, str] = {}
@@ -66,7 +72,7 @@ def _convert(batches: Iterable[pa.RecordBatch], schema: pa.Schema, name: str) ->
                 names = class_names.get(column)
                 try:
                     cells[column] = _to_text(batch.column(column), names)
-                except (ValueError, pa.ArrowException) as error:
+                except CONVERSION_ERRORS as error:
                     unreadable.setdefault(
                         column, f"{schema.field(column).type}: {first_line(error)}"
                     )
@@ -92,6 +98,7 @@ def _to_text(column: pa.Array, names: list[str] | None) -> pa.Array:
         kind = column.type
     if names is None and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         text = column.cast(pa.string())
+        text.validate(full=True)  # UTF-8
         return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
     if names is None and pa.types.is_integer(kind):
         return column.cast(pa.string())

@@ -19,7 +19,9 @@ from lora_tune.tasks.text_inputs import TextLabelTask, read_inputs
 if TYPE_CHECKING:
     import torch
 
-FLAGS = {"0": 0, "1": 1, "false": 0, "true": 1, "False": 0, "True": 1}  # of a label in a row
+# Whether a row has a label, as lists of 0 and 1 are written.
+FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "0.": 0, "1.": 1}
+FLAGS |= {"false": 0, "true": 1, "False": 0, "True": 1}
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,18 @@ class MultiLabelClassification(TextLabelTask):
         if own_names:
             return list(own_names)
         found: set[str] = set()
+        lengths: set[int] = set()
+        repeats = False
         for table in tables:
             for given in _read_lists(table, config):
-                if len(set(given)) < len(given) and set(given) <= set(FLAGS):
-                    raise DataError(
-                        f"data.label: column {config.label!r} has lists of 0 and 1, one for each "
-                        "label; name the labels in their order in data.labels"
-                    )
                 found.update(given)
+                lengths.add(len(given))
+                repeats |= len(set(given)) < len(given)
+        if found <= set(FLAGS) and (repeats or (len(lengths) == 1 and min(lengths) > 1)):
+            raise DataError(
+                f"data.label: column {config.label!r} has lists of 0 and 1, one for each label; "
+                "name the labels in their order in data.labels"
+            )
         if len(found) < 2:
             raise DataError(
                 f"data.label: column {config.label!r} of train has the labels {sorted(found)}, "

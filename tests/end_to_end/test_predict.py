@@ -109,7 +109,7 @@ def test_bad_lines_of_a_csv_file(adapter, tmp_path, capsys):
     source.write_bytes(b"id,text\n1,Good\n2\n3,\n4,\xff\xfe bytes\n5,Dull\n")
     assert main(["predict", str(adapter), "--input", str(source), "--output", str(output)]) == 2
     errors = capsys.readouterr().err.splitlines()
-    assert "row 1 (rows count from 0): line 3: found 1 cells, expected 2" in errors[0]
+    assert "row 1 (rows count from 0): line 3: found 1 cell, expected 2" in errors[0]
     assert errors[1].endswith("row 2 (rows count from 0): found nothing, expected text")
     rows = read(output)
     assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]

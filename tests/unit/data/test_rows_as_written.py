@@ -8,7 +8,7 @@ import re
 import pytest
 
 from lora_tune.config.data import DataConfig, FormatConfig, SplitConfig
-from lora_tune.data.labeling import read_given_file
+from lora_tune.data.given_rows import read_given_file
 from lora_tune.data.splits import load_data
 from lora_tune.errors import DataError
 from lora_tune.tasks import make_task
