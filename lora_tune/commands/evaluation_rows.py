@@ -9,8 +9,8 @@ from lora_tune.artifacts.training_rows import count_training_rows
 from lora_tune.commands.prediction_file import INPUT_PREFIX
 from lora_tune.config.recipe import Recipe
 from lora_tune.config.saved_recipe import load_saved_recipe
-from lora_tune.data.rows import Split
 from lora_tune.data.given_rows import load_file
+from lora_tune.data.rows import Split
 from lora_tune.data.splits import load_data
 from lora_tune.errors import DataError
 from lora_tune.tasks import Task

@@ -140,11 +140,11 @@ def label_ids(rows: Table, config: DataConfig, labels: Sequence[str]) -> np.ndar
     wrong = np.flatnonzero(ids < 0)
     if len(wrong):
         shown = ", ".join(f"{rows.place(i)}: {cells[int(i)]!r}" for i in wrong[:SHOWN_ROWS])
-        found = (
+        problem = (
             f"column {config.label!r}: {len(wrong)} of {len(ids)} labels are not among "
             f"{lookup.describe(cells[int(wrong[0])])}: {shown}; correct them, or "
         )
         if config.labels is not None:
-            raise DataError(f"{found}add them to data.labels")
-        raise DataError(f"{found}leave out classes that train does not have with data.rare=drop")
+            raise DataError(f"{problem}add them to data.labels")
+        raise DataError(f"{problem}leave out classes that train does not have with data.rare=drop")
     return ids

@@ -68,7 +68,7 @@ def test_the_csv_file_has_every_row_as_read(recipe, rows, tmp_path, capsys):
     assert main(["data", str(recipe), "--csv", str(path)]) == 0
     assert capsys.readouterr().out.endswith(f"\nRows: {path}\n")
     found = list(csv.DictReader(path.open(newline="", encoding="utf-8")))
-    assert list(found[0]) == ["split", "row", "text", "label"]
+    assert list(found[0]) == ["split", "row", "id", "text", "label"]
     kept = {}
     for row in found:
         kept.setdefault(row["split"], []).append(row)
