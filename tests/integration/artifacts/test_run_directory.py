@@ -25,6 +25,7 @@ def test_a_run_directory_holds_the_documented_files(plain_run):
         "recipe.yaml",
         "report.html",
         "training_loss.jsonl",
+        "training_rows.json",
     ]
     assert {path.name for path in (plain_run / "adapter").iterdir()} >= {
         "README.md",

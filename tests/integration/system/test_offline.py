@@ -21,7 +21,7 @@ outcomes = []
 for name in sys.argv[1:]:
     try:
         source = open_source(DataConfig(source=name))
-        outcomes.append(source.read("train", key="data.train").to_list())
+        outcomes.append(list(source.read("train", key="data.train").rows()))
     except DataError as error:
         outcomes.append(str(error))
 print(json.dumps(outcomes))
@@ -29,7 +29,7 @@ print(json.dumps(outcomes))
 
 
 def make_rows(word):
-    return [{"text": f"{word} film {number}", "label": number % 2} for number in range(4)]
+    return [{"text": f"{word} film {number}", "label": str(number % 2)} for number in range(4)]
 
 
 @pytest.fixture
