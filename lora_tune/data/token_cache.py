@@ -109,11 +109,12 @@ MANY_ROWS = 20_000
 def _to_arrow(columns: Mapping[str, list[Any]]) -> pa.RecordBatch:
     arrays = {}
     for name, cells in columns.items():
-        array = pa.array(cells)
-        if pa.types.is_list(array.type) and pa.types.is_integer(array.type.value_type):
-            small = pa.int8() if name in SMALL else pa.int64()
-            array = array.cast(pa.list_(small))
-        arrays[name] = array
+        if name in SMALL:
+            arrays[name] = pa.array(cells, pa.list_(pa.int8()))
+        elif name == "input_ids":
+            arrays[name] = pa.array(cells, pa.list_(pa.int64()))
+        else:
+            arrays[name] = pa.array(cells)
     arrays[LENGTH] = pa.array(list(map(len, columns["input_ids"])), pa.int32())
     return pa.RecordBatch.from_pydict(arrays)
 

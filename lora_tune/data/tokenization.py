@@ -8,6 +8,7 @@ import numpy as np
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+MASK = "attention_mask"
 BATCH_ROWS = 1000  # rows per call of the tokenizer
 WORD_IDS = "word_ids"  # for each token, the index of its word in the row; -1 for special tokens
 
@@ -51,12 +52,15 @@ def _tokenize_single(
         truncation=True,
         max_length=max_length,
         return_overflowing_tokens=True,  # tokens that truncation removes, as further chunks
+        return_attention_mask=False,  # made below, much faster: without padding it is all ones
     )
     special_tokens = tokenizer.num_special_tokens_to_add()
     rows = np.asarray(chunks.pop("overflow_to_sample_mapping"))  # (chunks,), the row of each
     first_chunks = np.flatnonzero(np.diff(rows, prepend=-1))  # (rows,)
     lengths = np.array([len(ids) - special_tokens for ids in chunks["input_ids"]])
     columns = {name: [values[i] for i in first_chunks] for name, values in chunks.items()}
+    if MASK in tokenizer.model_input_names:
+        columns[MASK] = [[1] * len(ids) for ids in columns["input_ids"]]
     if has_words:
         offsets = columns.pop("offset_mapping")
         columns[WORD_IDS] = list(map(_find_word_ids, inputs, offsets))
