@@ -14,7 +14,7 @@
 import datetime
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -86,13 +86,3 @@ def _scalar_text(value: Any) -> str | None:
     if isinstance(value, bytes):
         return value.decode() or None  # UnicodeDecodeError is a ValueError
     return str(value) or None
-
-
-def is_blank(cell: str | None) -> bool:
-    """Whether a cell is missing, empty or blank."""
-    return cell is None or not cell.strip()
-
-
-def blank_columns(row: Mapping[str, str | None], columns: Sequence[str]) -> list[str]:
-    """List the columns in which a row's cell is missing, empty or blank."""
-    return [name for name in columns if is_blank(row[name])]

@@ -45,7 +45,7 @@ class SequenceClassification(TextLabelTask):
 
     name: str = "sequence_classification"
     auto_class: str = "AutoModelForSequenceClassification"
-    data_keys: tuple[str, ...] = ("text_pair", "labels", "class_weights")
+    data_keys: tuple[str, ...] = ("text_pair", "labels", "class_weights", "rare")
     peft_task_type: str = "SEQ_CLS"
     collator: str = "DataCollatorWithPadding"
     output_kind: OutputKind = "class"

@@ -323,3 +323,44 @@ def test_labels_of_every_kind_are_the_same_in_every_format(load, values):
         if True not in values:  # which pandas writes as True in csv, and JSON as true
             assert data.labels == found[0].labels
             assert data.fingerprint() == found[0].fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("written", "content", "texts"),
+    [
+        (FormatConfig(quote="none"), b'text\tlabel\n"good\ta\nfine"\tb\n', ['"good', 'fine"']),
+        (FormatConfig(quote="'"), b"text\tlabel\n'good'\ta\n", ["good"]),
+        (FormatConfig(encoding="cp1252"), b"text\tlabel\ncaf\xe9\ta\n", ["café"]),
+        (FormatConfig(encoding="iso2022_jp"), "text\tlabel\nこ\ta\n".encode("iso2022_jp"), ["こ"]),
+        (FormatConfig(header=["label", "text"]), b"a\tgood\n", ["good"]),
+        # Another format, such as that of a file of predictions.
+        (FormatConfig(delimiter=";"), b"text\tlabel\ngood\ta\n", ["good"]),
+        (FormatConfig(header=["label", "text"]), b"id\ttext\tlabel\n1\tgood\ta\n", ["good"]),
+    ],
+)
+def test_files_for_a_trained_model_are_read_as_its_recipe_says(tmp_path, written, content, texts):
+    (tmp_path / "more.tsv").write_bytes(content)
+    config = DataConfig(format=written)
+    table = read_given_file(tmp_path / "more.tsv", config, ["text", "label"])
+    assert table.column("text") == texts
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"text": {"0": "a", "1": "b"}, "label": {"0": "x", "1": "y"}}', "one object of columns"),
+        ('{"text": "a", "label": "b", "te\\ud83d": 1}\n', "the key"),
+    ],
+)
+def test_json_that_is_no_row_is_refused(load, content, words):
+    with pytest.raises(DataError, match=words):
+        load(content, "jsonl")
+
+
+def test_broken_encodings_are_one_line(load):
+    for suffix in ("txt", "jsonl", "csv"):
+        text = "text,label\n" + "a,b\n" * 20
+        with pytest.raises(DataError, match=r"not UTF-16|not text in the encoding"):
+            load(text.encode("utf-16")[:-1], suffix)
+        with pytest.raises(DataError):
+            load(text, suffix, format=FormatConfig(encoding="utf-16"))

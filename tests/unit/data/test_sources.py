@@ -1,6 +1,7 @@
 """Folders, embedded data and Hub datasets, and a one-line message for a missing source."""
 
 import json
+import os
 
 import pytest
 
@@ -96,3 +97,42 @@ def test_parts_of_a_split_must_have_the_same_columns(tmp_path):
     (tmp_path / "train-00001-of-00002.csv").write_text("text,lable\na,b\n")
     with pytest.raises(DataError, match=r"columns differ from those of .*: label, lable"):
         open_source(DataConfig(source=str(tmp_path))).read("train", key="data.train")
+
+
+def test_stray_files_beside_the_classes(tmp_path):
+    for split in ("train", "test"):
+        for label in ("pos", "neg"):
+            (tmp_path / split / label).mkdir(parents=True)
+            (tmp_path / split / label / "1.TXT").write_text("a film")
+            (tmp_path / split / label / "notes.md").write_text("no row")
+            os.mkfifo(tmp_path / split / label / "pipe.txt")
+            (tmp_path / split / label / "broken.txt").symlink_to("nowhere")
+        (tmp_path / split / "urls_pos.txt").write_text("http://...")
+    source = open_source(DataConfig(source=str(tmp_path)))
+    assert sorted(source.readers) == ["test", "train"]
+    assert texts_of(source) == [("a film", "neg"), ("a film", "pos")]
+    notes = source.read("train", key="data.train").notes
+    assert [note.endswith("left out 3 entries that are no txt files.") for note in notes] == [
+        True
+    ] * 2
+
+
+def test_a_missing_part_of_a_split_is_named(tmp_path):
+    for part in (0, 2):
+        (tmp_path / f"train-0000{part}-of-00003.csv").write_text("text,label\na,b\n")
+    with pytest.raises(DataError, match=r"found 2 files of train-00002-of-00003, expected 3"):
+        open_source(DataConfig(source=str(tmp_path)))
+
+
+def test_a_class_without_rows_is_named(tmp_path):
+    for label in ("pos", "neg"):
+        (tmp_path / label).mkdir()
+    (tmp_path / "pos" / "1.txt").write_text("a film")
+    with pytest.raises(DataError, match="no txt file for the class 'neg'"):
+        open_source(DataConfig(source=str(tmp_path))).read("train", key="data.train")
+
+
+def test_a_name_that_is_too_long_is_one_line():
+    for source in ("x" * 300 + ".csv", {"a": "x" * 300}):
+        with pytest.raises(DataError, match="no such file"):
+            open_source(DataConfig(source=source))

@@ -118,3 +118,22 @@ def test_class_label_names_of_a_column_apply_in_any_order():
     rows = make_typed_table(rows.cast_column("label", listed))
     config = DataConfig(labels=["O", "B-y", "B-x"])
     assert read(TASK, rows, config, config.labels)[2].tolist() == [[1, 0, 1]]
+
+
+def test_lists_of_flags_as_floats_and_without_names():
+    for one, other in (([0.0, 1.0], [1.0, 0.0]), ("[0. 1.]", "[1. 0.]"), ([0, 1], [1, 0])):
+        rows = make_table([{"text": "x", "label": one}, {"text": "y", "label": other}])
+        config = DataConfig(labels=["a", "b"])
+        assert read(TASK, rows, config, config.labels)[2].tolist() == [[0, 1], [1, 0]]
+        with pytest.raises(DataError, match=r"name the labels in their order in data\.labels"):
+            TASK.labels(DataConfig(), [rows])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["array(['a', 'b'], dtype=object)", "frozenset({'a', 'b'})", "['a', 'b'", "'a', 'b'", "{a, b"],
+)
+def test_what_is_nearly_a_list_is_refused(cell):
+    rows = make_table([{"text": "x", "label": "a; b"}, {"text": "y", "label": cell}])
+    with pytest.raises(DataError, match=r"row 1 .*expected a list such as"):
+        read(TASK, rows, DataConfig(), ["a", "b"])
