@@ -16,7 +16,6 @@ from lora_tune.data.file_reader import read_file
 from lora_tune.data.labeling import read_rows
 from lora_tune.data.preprocessing import Preprocessor
 from lora_tune.data.splits import fingerprint_rows
-from lora_tune.data.token_cache import tokenize_rows
 from lora_tune.system import cache
 from lora_tune.tasks import make_task
 from tests.tiny import make_tokenizer
@@ -78,8 +77,8 @@ def check_formats(folder, rows):
         labeled = read_rows("data", table, CONFIG, TASK, labels=labels, origin="rows")
         assert labeled.label_texts == [row["label"] for row in expected]
         fingerprints.add(fingerprint_rows({"train": labeled}))
-        encoded = tokenize_rows(labeled, TOKENIZER, CONFIG, TASK).encoded
-        tokens.append(encoded["input_ids"][:])
+        encoded, _ = TASK.tokenize(labeled.inputs[:], labeled.labels, TOKENIZER, 64)
+        tokens.append(encoded["input_ids"])
         given_rows, _ = read_input(str(path), Preprocessor(TASK, CONFIG, TOKENIZER))
         inputs = [row.task_input for row in given_rows]
         assert TASK.tokenize(inputs, None, TOKENIZER, 64)[0]["input_ids"] == tokens[-1]
