@@ -16,11 +16,10 @@ from lora_tune.commands.process_setup import prepare_process
 from lora_tune.commands.shared_arguments import Verbs, add_adapter, add_base, add_verb
 from lora_tune.data.file_reader import FORMATS
 from lora_tune.data.preprocessing import Preprocessor
+from lora_tune.data.table_checks import PROBABILITY_PREFIX
 from lora_tune.errors import DataError
 from lora_tune.report.tables import format_cell, format_table, shorten_text
 from lora_tune.tasks import Prediction
-
-PROBABILITY_PREFIX = "p_"  # of a column with the probability of a label
 
 
 def add_parser(verbs: Verbs) -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from lora_tune.data.table import Record, Table, collect_table, encoding_problem
 from lora_tune.data.text_file import open_text
 from lora_tune.errors import DataError, first_line
 
+SPACE_SAMPLE = 1 << 16  # characters in which a file begins
 CHUNK = 1 << 20  # characters of a list that are read at once
 SPACE = re.compile(r"[ \t\r\n]*")
 KINDS = {dict: "an object", list: "a list", str: "a text", type(None): "null", bool: "a boolean"}
@@ -38,9 +39,6 @@ def read_json(path: Path, name: str, encoding: str | None) -> Table:
     if not len(table):
         raise DataError(f"{name}: found no rows")
     return table
-
-
-SPACE_SAMPLE = 1 << 16  # characters in which a file begins
 
 
 def _objects_on_lines(file: TextIO, name: str) -> Iterator[Record]:
@@ -144,7 +142,7 @@ def _record(line: int, value: Any) -> Record:
     if isinstance(value, dict) and any(map(encoding_problem, value)):
         key = next(key for key in value if encoding_problem(key))
         shown = key.encode(errors="backslashreplace").decode()
-        return Record(line, {}, f"the key {shown!r:.60} is no text")
+        return Record(line, {}, f"the key {shown!r:.60} is not valid text")
     if not isinstance(value, dict):
         kind = "a number" if isinstance(value, Number) else KINDS[type(value)]
         shown = value if isinstance(value, str) else json.dumps(value)

@@ -70,7 +70,8 @@ class LabelIds:
         self.labels = labels
         self._named = bool(named)
         self._ids = {name: number for number, name in enumerate(labels)}
-        is_renamed = column_names and named and set(column_names) != set(labels)
+        # The recipe renames the classes of the column; with a name in both, the order is unclear.
+        is_renamed = column_names and named and set(column_names).isdisjoint(labels)
         if column_names and is_renamed and len(column_names) == len(labels):
             self._ids |= {name: number for number, name in enumerate(column_names)}
         if named and not any(map(NUMBER.fullmatch, labels)):

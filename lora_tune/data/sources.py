@@ -153,7 +153,7 @@ def _read_classes(classes: Mapping[str, Path], config: DataConfig, name: str) ->
                 if not len(table):
                     raise DataError(f"{path}: no txt file for the class {label!r}")
                 if left_out:
-                    notes.append(f"{path}: left out {left_out} entries that are no txt files.")
+                    notes.append(f"{path}: left out {left_out} entries that are not txt files.")
             else:
                 table = read_recipe_file(path, config).check()
             if config.label in table.column_names:

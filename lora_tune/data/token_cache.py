@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CODE = ("data", "tasks")  # the folders whose code tokenizes; the recipe's values are in the key
+MANY_ROWS = 20_000  # from which tokenizing shows a progress bar
 LENGTH = "length"  # of a row's tokens
 TOKEN_COUNTS = "token_counts"
 # Masks and token types are small; tokens and labels are not.
@@ -58,12 +59,12 @@ def _write(
     task: RowReader,
 ) -> None:
     """Write two Arrow streams: the encoded rows, and token counts before truncation."""
-    progress = _Progress(rows)
+    batches = _Batches(rows)
     tokenized: Iterator[tuple[dict[str, list[Any]], np.ndarray]]
     if rows.name == "train":
-        tokenized = task.tokenize_training(progress, tokenizer, config.max_length)
+        tokenized = task.tokenize_training(batches, tokenizer, config.max_length)
     else:
-        tokenized = (task.tokenize(*batch, tokenizer, config.max_length) for batch in progress)
+        tokenized = (task.tokenize(*batch, tokenizer, config.max_length) for batch in batches)
     writer, counts = None, []
     try:
         for columns, batch_counts in tokenized:
@@ -75,7 +76,7 @@ def _write(
                 writer = pa.ipc.new_stream(file, batch.schema)
             writer.write_batch(batch)
     except RowError as error:
-        raise RowError(progress.first + error.row, str(error)) from None
+        raise RowError(batches.first + error.row, str(error)) from None
     assert writer is not None
     writer.close()
     table = pa.table({TOKEN_COUNTS: pa.array(np.concatenate(counts), pa.int64())})
@@ -83,7 +84,7 @@ def _write(
         stream.write_table(table)
 
 
-class _Progress:
+class _Batches:
     """Batches of inputs and labels, with a progress bar where there are many."""
 
     def __init__(self, rows: Rows) -> None:
@@ -101,9 +102,6 @@ class _Progress:
                 chosen = slice(self.first, self.first + BATCH_ROWS)
                 yield self.rows.inputs[chosen], self.rows.labels[chosen]
                 bar.update(min(BATCH_ROWS, count - self.first))
-
-
-MANY_ROWS = 20_000
 
 
 def _to_arrow(columns: Mapping[str, list[Any]]) -> pa.RecordBatch:

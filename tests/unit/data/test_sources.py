@@ -112,7 +112,7 @@ def test_stray_files_beside_the_classes(tmp_path):
     assert sorted(source.readers) == ["test", "train"]
     assert texts_of(source) == [("a film", "neg"), ("a film", "pos")]
     notes = source.read("train", key="data.train").notes
-    assert [note.endswith("left out 3 entries that are no txt files.") for note in notes] == [
+    assert [note.endswith("left out 3 entries that are not txt files.") for note in notes] == [
         True
     ] * 2
 

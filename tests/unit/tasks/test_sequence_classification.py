@@ -68,6 +68,8 @@ def test_class_label_names_of_a_column_apply_in_any_order():
     for names, expected in ((["pos", "neg"], [1, 0, 0]), (["bad", "good"], [0, 1, 1])):
         config = DataConfig(label="y", labels=names)
         assert label_ids(rows, config, names).tolist() == expected
+    with pytest.raises(DataError, match="1 of 3 labels are not among pos, other"):
+        label_ids(rows, DataConfig(label="y", labels=["pos", "other"]), ["pos", "other"])
 
 
 def test_a_column_without_classes_is_refused():
