@@ -18,6 +18,7 @@ from lora_tune.errors import ArtifactError
 from lora_tune.evaluation.model_evaluation import compute_outputs, evaluate_outputs
 from lora_tune.lora.adapter import detach_adapter, load_adapter_weights, merge_adapter
 from lora_tune.lora.combination import combine_adapters
+from lora_tune.models.pooling import pool_mean, write_pooling
 from lora_tune.models.quantization import restore_weights
 from lora_tune.system.atomic_directory import apply_umask, publishing
 from lora_tune.system.environment import find_device, quiet_loading, seed_everything
@@ -198,6 +199,9 @@ def _write_model(
         apply_umask(path)  # safetensors makes its files readable for their owner only
     with quiet_loading():
         loaded = getattr(transformers, task.auto_class).from_pretrained(folder)
+    if task.pooling == "mean":
+        write_pooling(folder, loaded.config.get_text_config().hidden_size)
+        pool_mean(loaded)
     return loaded.to(find_device())
 
 

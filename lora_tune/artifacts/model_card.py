@@ -70,16 +70,27 @@ from transformers import AutoTokenizer{configuration}
 {labels}{quantization}tokenizer = AutoTokenizer.from_pretrained("{repository}")
 model = {model_class}.from_pretrained("{repository}", {loaded}{named})
 model.config.pad_token_id = tokenizer.pad_token_id
-```"""
+{pooled}```"""
+# The logits of a mean-pooled text, in a card.
+MEAN_LOGITS = """inputs = tokenizer(["..."], padding=True, truncation=True, return_tensors="pt")
+mask = inputs["attention_mask"].unsqueeze(-1)
+logits = (model(**inputs).logits * mask).sum(1) / mask.sum(1)  # the mean over a text's tokens
+"""
 MARKDOWN = re.compile(r"[\\`*_{}\[\]()!|~:]")  # where a line is escaped as HTML already
 
 
 def write_model_card(
-    context: RunContext, comparison: Comparison, *, cost: Cost, unquantized: Sequence[str]
+    context: RunContext,
+    comparison: Comparison,
+    *,
+    cost: Cost,
+    epochs: float,
+    unquantized: Sequence[str],
 ) -> str:
     """Write an adapter's card in Markdown, with the metadata that the Hub reads.
 
     Args:
+        epochs: that the training had at most.
         unquantized: modules of the base model that are never quantized.
     """
     recipe, task, checkpoint = context.recipe, context.task, context.checkpoint
@@ -112,7 +123,7 @@ def write_model_card(
         ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
         ["base model while training", recipe.model.precision],
         ["learning rate", f"{training['learning_rate']:g}"],
-        ["epochs, at most", f"{training['num_train_epochs']:g}"],
+        ["epochs, at most", f"{epochs:g}"],
         ["seed", recipe.all_seeds[0]],
     ]
     where = "a local folder, which others need too" if checkpoint.is_local else "on the Hub"
@@ -170,7 +181,7 @@ def write_merged_card(manifest: Manifest, parity: Any) -> str:
     Args:
         parity: of the merged model and the adapter, a dataclass; its fields become a table.
     """
-    task = make_task(manifest.task)
+    task = make_task(manifest.task, pooling=manifest.base.pooling)
     purpose = TASK_TEXTS[task.output_kind].purpose
     report = [[name.replace("_", " "), value] for name, value in vars(parity).items()]
     rows = [[name, _code(str(value))] for name, value in report if value is not None]
@@ -196,7 +207,8 @@ def _merged_usage(task: Task) -> list[str]:
     """Give the lines of Python with which transformers alone uses a merged model."""
     text = TASK_TEXTS[task.output_kind]
     encoder_decoder = task.generation is not None and task.generation.is_encoder_decoder
-    if text.pipeline_options is not None and not encoder_decoder:
+    is_pooled = task.pooling == "mean"
+    if text.pipeline_options is not None and not encoder_decoder and not is_pooled:
         return [
             "from transformers import pipeline",
             f'predict = pipeline("{text.pipeline}", "PATH"{text.pipeline_options})',
@@ -206,6 +218,8 @@ def _merged_usage(task: Task) -> list[str]:
         'tokenizer = AutoTokenizer.from_pretrained("PATH")',
         f'model = {task.auto_class}.from_pretrained("PATH")',
     ]
+    if is_pooled:
+        lines += MEAN_LOGITS.splitlines()
     if encoder_decoder:
         inputs = 'tokenizer("...", return_tensors="pt")'
         lines.append(f"ids = model.generate(**{inputs}, max_new_tokens=64)")
@@ -258,6 +272,7 @@ def show_loading(
         labels=f"labels = {_literal(labels)}\n" if labels else "",
         named=", id2label=dict(enumerate(labels))" if labels else "",
         repository=REPOSITORY,
+        pooled=MEAN_LOGITS if task.pooling == "mean" else "",
     )
 
 

@@ -16,9 +16,10 @@ from lora_tune.lora.initialization import record_initial_factors, restore_base_w
 from lora_tune.lora.target_modules import resolve_target_modules
 from lora_tune.models.checkpoint import resolve_checkpoint
 from lora_tune.models.loading import build_meta_model
+from lora_tune.models.pooling import resolve_pooling
 from lora_tune.models.tokenizer import load_tokenizer
 from lora_tune.report.tables import format_table
-from lora_tune.tasks import make_task
+from lora_tune.tasks import make_task, pooled_task
 from lora_tune.tasks.recipes import load_recipe
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def count_recipe(recipe: Recipe) -> ParameterCount:
     if labels is None:
         raise RecipeError(f"{recipe.name}: data.labels is needed to know the size of the head")
     checkpoint = resolve_checkpoint(recipe.model, weights=False)
+    task = pooled_task(task, resolve_pooling(checkpoint, recipe.model))
     # The tokenizer changes a count only by an added pad token.
     tokenizer = (
         load_tokenizer(checkpoint, recipe.model, data=recipe.data)

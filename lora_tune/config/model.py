@@ -34,6 +34,13 @@ class ModelConfig:
     """The token to add for padding if the tokenizer has none. If null, the end-of-text token
     pads."""
 
+    pooling: Literal["auto", "model", "mean"] = "auto"
+    """How the states of a text's tokens become one prediction, for tasks with one for each text:
+    `model` as the head of its architecture does, such as BERT's by the first token; `mean` by their
+    mean, as for sentence encoders; `auto` as the base model was trained with sentence-transformers,
+    else as `model`. With `mean`, transformers and PEFT load the adapter as one for token
+    classification, whose logits are to be averaged."""
+
     dropout: float | None = 0.0
     """The dropout probability inside the base model during training. If null, as in its own
     configuration. The head keeps its own dropout."""

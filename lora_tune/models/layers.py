@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from lora_tune.errors import ModelError
 
 if TYPE_CHECKING:
-    from torch.nn import Module
+    from torch.nn import Linear, Module
     from transformers import PreTrainedModel
 
 
@@ -20,6 +20,27 @@ def head_modules(model: "PreTrainedModel") -> list[str]:
         for name, module in model.named_children()
         if name != model.base_model_prefix and any(True for _ in module.parameters())
     ]
+
+
+def last_linear(model: "PreTrainedModel", head: Sequence[str]) -> "Linear | None":
+    """Find the last linear layer of a head, which gives the logits; None where there is none."""
+    from torch.nn import Linear
+
+    layers = [
+        module
+        for name in head
+        for module in model.get_submodule(name).modules()
+        if isinstance(module, Linear) and module.out_features == model.config.num_labels
+    ]
+    return layers[-1] if layers else None
+
+
+def trained_output_layer(model: "Module") -> "Linear":
+    """Find the layer that gives the logits among a model's trained ones."""
+    from torch.nn import Linear
+
+    *_, last = (m for m in model.modules() if isinstance(m, Linear) and m.weight.requires_grad)
+    return last
 
 
 def unquantized_modules(model: "PreTrainedModel") -> list[str]:

@@ -9,6 +9,7 @@ from lora_tune.errors import ModelError, first_line
 from lora_tune.models.checkpoint import CONFIG_FILE, Checkpoint
 from lora_tune.models.configuration import configure
 from lora_tune.models.layers import head_modules, unquantized_modules
+from lora_tune.models.pooling import pool_mean
 from lora_tune.models.quantization import (
     check_quantized,
     fix_weight_precision,
@@ -91,6 +92,8 @@ def load_model(
     _add_embeddings(model, len(tokenizer))
     model.config.pad_token_id = tokenizer.pad_token_id
     fix_weight_precision(model, config, head=head)
+    if task.pooling == "mean":
+        pool_mean(model)
     # A checkpoint may contain a part of the head, such as the dense layer of a masked-language
     # model's head: one missing tensor makes the head untrained.
     return LoadedModel(model, head, not untrained.isdisjoint(head))

@@ -12,6 +12,7 @@ from lora_tune.tasks.seq2seq_lm import SequenceToSequence
 from lora_tune.tasks.sequence_classification import SequenceClassification
 from lora_tune.tasks.sequence_regression import SequenceRegression
 from lora_tune.tasks.task import Generation as Generation
+from lora_tune.tasks.task import Pooling as Pooling
 from lora_tune.tasks.task import Prediction as Prediction
 from lora_tune.tasks.task import Task as Task
 from lora_tune.tasks.task import primary_metric_of as primary_metric_of
@@ -31,11 +32,12 @@ TASKS: dict[str, Task] = {
 }
 
 
-def make_task(name: str, *, threshold: float | None = None) -> Task:
+def make_task(name: str, *, threshold: float | None = None, pooling: Pooling = "model") -> Task:
     """Look up a task.
 
     Args:
         threshold: of a label's probability, where rows have several labels; None for the default.
+        pooling: see `pooled_task`.
 
     Raises:
         RecipeError: there is none of that name.
@@ -46,8 +48,20 @@ def make_task(name: str, *, threshold: float | None = None) -> Task:
         )
     task = TASKS[name]
     if threshold is not None and isinstance(task, MultiLabelClassification):
-        return replace(task, threshold=threshold)
-    return task
+        task = replace(task, threshold=threshold, tunes_threshold=False)
+    return pooled_task(task, pooling)
+
+
+def pooled_task(task: Task, pooling: Pooling) -> Task:
+    """Choose how a task's model pools tokens; a task without one prediction for a text stays."""
+    if pooling == "model" or task.auto_class != "AutoModelForSequenceClassification":
+        return task
+    return replace(
+        task,
+        pooling=pooling,
+        auto_class="AutoModelForTokenClassification",
+        peft_task_type="TOKEN_CLS",
+    )
 
 
 def find_metric(task: str, name: str) -> Metric:
