@@ -74,7 +74,7 @@ def run_recipe(
             task=context.task,
             metric=context.primary_metric,
             untrained_head=baselines.untrained_head,
-            groups=context.task.metrics_by_group(lora.result.evaluation.outputs, context.data.test),
+            groups=lora.result.evaluation.metrics_by_group(context.data.test),
             seeds=dict(zip(recipe.all_seeds, by_seed, strict=True)),
             headline_warning=context.data.selection_warning,
             warnings=[*context.data.warnings, *lora.warnings],

@@ -54,7 +54,13 @@ def save_adapter(
         train_seconds=lora.history.train_seconds,
         peak_memory_bytes=peak_memory_bytes(),
     )
-    card = write_model_card(context, comparison, cost=cost, unquantized=unquantized)
+    card = write_model_card(
+        context,
+        comparison,
+        cost=cost,
+        epochs=lora.arguments.num_train_epochs,
+        unquantized=unquantized,
+    )
     (folder / CARD_FILE).write_text(redact(card), encoding="utf-8")
     write_manifest(
         folder,
@@ -66,6 +72,7 @@ def save_adapter(
             recipe_name=recipe.name,
             recipe=recipe.text,
             data_fingerprint=data.fingerprint(),
+            threshold=lora.result.evaluation.task.chosen_threshold,
         ),
         tensors=adapter_tensors(model),
     )

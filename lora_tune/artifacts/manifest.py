@@ -14,7 +14,9 @@ from lora_tune.errors import ArtifactError, first_line
 from lora_tune.lora.adapter import CONFIG_FILE, LABELS_FILE, WEIGHTS_FILE
 from lora_tune.models.checkpoint import CONFIG_FILE as BASE_CONFIG_FILE
 from lora_tune.models.checkpoint import Checkpoint, weights_files
+from lora_tune.models.pooling import resolve_pooling
 from lora_tune.system.environment import library_versions
+from lora_tune.tasks import Pooling
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +59,7 @@ class CheckpointRecord:
     # Older manifests lack these:
     double_quantization: bool = True
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    pooling: Pooling = "model"
 
     def model_config(self) -> ModelConfig:
         """Make the configuration that loads the base model as in training."""
@@ -66,6 +69,7 @@ class CheckpointRecord:
             quantization=self.quantization,
             double_quantization=self.double_quantization,
             dtype=self.dtype,
+            pooling=self.pooling,
             dropout=None,  # keeps that of the base model, for training a merged model further
         )
 
@@ -81,6 +85,7 @@ class TrainingRecord:
     recipe_name: str
     recipe: str  # its YAML, interpolations unresolved
     data_fingerprint: str  # of texts and labels of all splits
+    threshold: float | None  # of a label's probability, where rows have several labels
 
 
 @dataclass(frozen=True)
@@ -97,6 +102,7 @@ class Manifest:
     recipe: str  # YAML as run, interpolations unresolved
     data_fingerprint: str  # of texts and labels of all splits
     versions: dict[str, str]  # of the libraries in training
+    threshold: float | None = None  # as in the training record; older manifests lack it
 
 
 def record_tensors(tensors: "Mapping[str, torch.Tensor]") -> dict[str, TensorRecord]:
@@ -130,6 +136,7 @@ def record_checkpoint(checkpoint: Checkpoint, model_config: ModelConfig) -> Chec
         config_sha256,
         model_config.double_quantization,
         model_config.dtype,
+        resolve_pooling(checkpoint, model_config),
     )
 
 
@@ -155,6 +162,7 @@ def write_manifest(
         recipe_name=training.recipe_name,
         recipe=redact(training.recipe),
         data_fingerprint=training.data_fingerprint,
+        threshold=training.threshold,
         versions=library_versions(),
     )
     (folder / MANIFEST_FILE).write_text(render_manifest(asdict(manifest)), encoding="utf-8")

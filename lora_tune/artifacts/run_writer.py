@@ -95,7 +95,7 @@ def _describe_predictions(
         predictions = {
             name: Completion(evaluation.texts[i])
             if evaluation.texts is not None
-            else task.format(evaluation.outputs[i], given, data.labels)
+            else evaluation.task.format(evaluation.outputs[i], given, data.labels)
             for name, evaluation in evaluations.items()
         }
         row: dict[str, Any] = {

@@ -37,7 +37,11 @@ class SavedAdapter:
     @property
     def task(self) -> Task:
         """The task that it was trained for."""
-        return make_task(self.manifest.task, threshold=self._recipe["data"].get("threshold"))
+        return make_task(
+            self.manifest.task,
+            threshold=self.manifest.threshold or self._recipe["data"].get("threshold") or 0.5,
+            pooling=self.manifest.base.pooling,
+        )
 
     @property
     def data(self) -> DataConfig:

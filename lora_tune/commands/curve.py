@@ -246,8 +246,10 @@ def _overrides(recipe: Recipe, rows: int, most: int) -> list[str]:
     """
     if recipe.training.get("max_steps", -1) > 0:
         return [f"data.train_rows={rows}"]
-    epochs = recipe.training["num_train_epochs"] * most / rows
-    return [f"data.train_rows={rows}", f"training.num_train_epochs={epochs:.6g}"]
+    overrides, epochs = [f"data.train_rows={rows}"], recipe.training["num_train_epochs"]
+    if epochs is not None:  # else every number of rows has as many steps as training needs
+        overrides.append(f"training.num_train_epochs={epochs * most / rows:.6g}")
+    return overrides
 
 
 def _check_same(run: SavedRun, recipe: Recipe) -> None:

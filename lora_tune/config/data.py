@@ -162,7 +162,7 @@ class DataConfig:
 
     threshold: float | None = None
     """The probability from which a label is predicted in `multi_label_classification`. If null,
-    0.5."""
+    the one with the highest micro F1 on the validation rows."""
 
     train: SplitConfig = field(default_factory=SplitConfig)
     """The training rows."""

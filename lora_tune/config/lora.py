@@ -57,6 +57,12 @@ class LoraConfig:
     `pissa`, `pissa_niter_16` (with 16 iterations, or another number), `olora`, `eva`, or `loftq`
     (for a 4-bit base model)."""
 
+    init_head_weights: Literal["linear_probe", "default"] = "linear_probe"
+    """The initialization of a head that the base model lacks: `linear_probe`, a linear model of the
+    frozen base model's states that is fitted to the training rows (LP-FT, Kumar et al. 2022, arXiv
+    2202.10054), or `default`, random. A head that is no linear function of these states stays
+    random."""
+
     use_rslora: bool = False
     """Whether to scale by `alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732)."""
 

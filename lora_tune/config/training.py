@@ -28,8 +28,9 @@ class TrainingDefaults:
     learning_rate: float = 1e-3
     """The peak learning rate. LoRA needs about ten times the learning rate of full fine-tuning."""
 
-    num_train_epochs: float = 3
-    """The number of passes over the training rows."""
+    num_train_epochs: float | None = None
+    """The number of passes over the training rows. If null, as many as training needs to converge:
+    from 3 with many rows up to 30 with few."""
 
     per_device_train_batch_size: int = 16
     """The number of rows in a training batch."""
@@ -59,11 +60,14 @@ class TrainingDefaults:
     logging_steps: float = 0.02
     """The number of steps between two logs; below 1, a share of all steps."""
 
-    load_best_model_at_end: bool = True
-    """Whether to publish the adapter of the best evaluation, instead of the last one."""
+    load_best_model_at_end: bool | None = None
+    """Whether to publish the adapter of the best evaluation, instead of the last one. If null, true
+    where there are at least 50 validation rows; with fewer, the best evaluation is a matter of
+    chance."""
 
     metric_for_best_model: str | None = None
-    """The validation metric that selects the best evaluation. If null, the task's own."""
+    """The validation metric that selects the best evaluation; of equal ones, the lower loss does.
+    If null, the task's own."""
 
     save_total_limit: int | None = 1
     """The maximum number of checkpoints to keep during training, besides the best one."""
@@ -78,13 +82,17 @@ class TrainingDefaults:
     """Whether to use the speed-ups of `lora_tune/fast`. With false, the layers are those of PEFT
     and torch. This key is lora_tune's own."""
 
+    refit: bool = False
+    """Whether to train once more, on the training and validation rows together, for as many steps
+    as the best evaluation had, and to publish that adapter. This key is lora_tune's own."""
+
     early_stopping_patience: int | None = None
-    """The number of evaluations without improvement after which training stops. If null, training
-    does not stop early. This key belongs to transformers.EarlyStoppingCallback."""
+    """The number of evaluations in which neither the validation metric nor the validation loss
+    improves, after which training stops. If null, 5 if the number of epochs and the best evaluation
+    are chosen automatically; otherwise training does not stop early."""
 
     early_stopping_threshold: float = 0.0
-    """The minimum improvement for early stopping. This key belongs to
-    transformers.EarlyStoppingCallback."""
+    """The improvement of the metric that early stopping counts as one."""
 
     report_to: str | list[str] | None = "none"
     """The experiment trackers to report to, such as `tensorboard` or `[mlflow, wandb]`."""
@@ -92,11 +100,11 @@ class TrainingDefaults:
 
 TRAINING_DEFAULTS: dict[str, Any] = asdict(TrainingDefaults())
 
-# Keys of `training:` that belong to transformers.EarlyStoppingCallback.
+# Keys of `training:` about when training stops early, as in transformers.EarlyStoppingCallback.
 EARLY_STOPPING_FIELDS = ("early_stopping_patience", "early_stopping_threshold")
 
 # All keys of `training:` that TrainingArguments does not have.
-OWN_FIELDS = (*EARLY_STOPPING_FIELDS, "fast", "token_budget")
+OWN_FIELDS = (*EARLY_STOPPING_FIELDS, "fast", "refit", "token_budget")
 
 # transformers 5.23 renames these and warns about the old names.
 RENAMED_FIELDS = {
@@ -150,14 +158,14 @@ def training_fields() -> dict[str, Any]:
         for statement in body
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
     }
-    own_types = get_type_hints(TrainingDefaults)
-    return fields | {name: own_types[name] for name in OWN_FIELDS}
+    return fields | get_type_hints(TrainingDefaults)
 
 
 def validate_training(training: dict[str, Any]) -> Problems:
     """Yield what the types of the fields cannot rule out and TrainingArguments does not check."""
     for key in ("learning_rate", "num_train_epochs"):
-        yield from check_positive(key, training[key])
+        if training[key] is not None:
+            yield from check_positive(key, training[key])
     for key, maximum in (("label_smoothing_factor", 1), ("seed", 2**32 - 1), ("weight_decay", 1)):
         value = training.get(key)
         if value is not None and not 0 <= value <= maximum:

@@ -62,6 +62,25 @@ class Rows:
         )
 
 
+def join_rows(name: str, first: Rows, second: Rows) -> Rows:
+    """Join the rows of two splits of one source.
+
+    Args:
+        name: of the split that they become.
+    """
+    ids = None if first.ids is None or second.ids is None else [*first.ids, *second.ids]
+    return replace(
+        first,
+        name=name,
+        row_numbers=[*first.row_numbers, *second.row_numbers],
+        texts=[*first.texts, *second.texts],
+        inputs=[*first.inputs, *second.inputs],
+        labels=np.concatenate([first.labels, second.labels]),
+        label_texts=[*first.label_texts, *second.label_texts],
+        ids=ids,
+    )
+
+
 @dataclass(frozen=True)
 class Split:
     """A tokenized split."""
@@ -69,3 +88,14 @@ class Split:
     rows: Rows
     encoded: "Dataset"  # input_ids, attention_mask, ..., labels, length; truncated, not padded
     token_counts: np.ndarray  # (rows,), in tokens before truncation
+
+
+def join_splits(first: Split, second: Split) -> Split:
+    """Join two splits to one with the name of the first."""
+    from datasets import concatenate_datasets
+
+    return Split(
+        join_rows(first.rows.name, first.rows, second.rows),
+        concatenate_datasets([first.encoded, second.encoded]),
+        np.concatenate([first.token_counts, second.token_counts]),
+    )

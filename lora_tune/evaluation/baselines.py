@@ -84,7 +84,9 @@ def _lexical_baselines(context: RunContext) -> list[Result]:
     if task.output_kind == "tags":
         return [most_frequent_tag(data.train, data.test, task)]
     if task.generation is not None and task.generation.is_encoder_decoder and generation.metric:
-        return [lead_baseline(data.train, data.test, primary_metric_of(task, generation))]
+        return [
+            lead_baseline(data.train, data.test, task, metric=primary_metric_of(task, generation))
+        ]
     return []
 
 
@@ -98,14 +100,15 @@ def _evaluate_with_features(
         name: _cached_features(model, weights, split, collate=collate, title=f"base model, {name}")
         for name, split in data.splits.items()
     }
-    outputs = list(found["test"].logits[:, None])
+    outputs = {name: list(features.logits[:, None]) for name, features in found.items()}
+    tuned = task.tune(outputs["validation"], data.validation)
     seconds = found["train"].seconds + found["validation"].seconds
     ways = found["test"].pooled
     pooled = {way: {name: found[name].pooled[way] for name in found} for way in ways}
     return [
         constant_baseline(data, task),
         tfidf_baseline(data, task),
-        Result(BASE, evaluate_outputs(outputs, data.test, task), 0, 0.0),
+        Result(BASE, evaluate_outputs(outputs["test"], data.test, tuned), 0, 0.0),
         linear_probe(pooled, data, task, feature_seconds=seconds),
     ]
 
@@ -168,7 +171,7 @@ def _evaluate_base(
         return evaluation
     texts = json.loads(arrays["texts"].tobytes())
     metric = primary_metric_of(task, context.recipe.generation)
-    return evaluate_texts(texts, test, metric, evaluation)
+    return evaluate_texts(texts, test, task, metric=metric, evaluation=evaluation)
 
 
 def _as_bytes(texts: list[str]) -> np.ndarray:

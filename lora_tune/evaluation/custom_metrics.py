@@ -57,17 +57,17 @@ def _add_to(
 
 
 def _inputs(evaluation: Evaluation, split: Split, task: Task) -> tuple[list[Any], list[Any]]:
-    rows = split.rows
+    rows, decide = split.rows, evaluation.task.decide
     if task.output_kind == "class":
         return evaluation.predictions.tolist(), rows.labels.tolist()
     if task.output_kind == "labels":
-        decisions = [task.decide(outputs).astype(int).tolist() for outputs in evaluation.outputs]
+        decisions = [decide(outputs).astype(int).tolist() for outputs in evaluation.outputs]
         return decisions, rows.labels.astype(int).tolist()
     if task.output_kind == "value":
         return [float(outputs[0, 0]) for outputs in evaluation.outputs], rows.labels.tolist()
     if task.output_kind == "tags":
         names = rows.label_names
-        tags = [[names[i] for i in task.decide(outputs)] for outputs in evaluation.outputs]
+        tags = [[names[i] for i in decide(outputs)] for outputs in evaluation.outputs]
         # Truncated words have no prediction.
         true = [
             [names[i] for i in own[: len(row)]] for own, row in zip(rows.labels, tags, strict=True)
@@ -76,7 +76,7 @@ def _inputs(evaluation: Evaluation, split: Split, task: Task) -> tuple[list[Any]
     if evaluation.texts is not None:
         return evaluation.texts, list(rows.label_texts)
     predictions = [
-        task.format(outputs, given, rows.label_names).label
+        evaluation.task.format(outputs, given, rows.label_names).label
         for outputs, given in zip(evaluation.outputs, rows.inputs, strict=True)
     ]
     return predictions, list(rows.label_texts)

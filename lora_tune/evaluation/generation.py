@@ -138,11 +138,16 @@ def evaluate_test(
         return evaluation
     texts = generator.generate(model, split.rows.inputs, title=f"{title}, generation")
     metric = primary_metric_of(task, generator.config)
-    return evaluate_texts(texts, split, metric, evaluation)
+    return evaluate_texts(texts, split, task, metric=metric, evaluation=evaluation)
 
 
 def evaluate_texts(
-    texts: Sequence[str], split: Split, metric: Metric, evaluation: Evaluation | None = None
+    texts: Sequence[str],
+    split: Split,
+    task: Task,
+    *,
+    metric: Metric,
+    evaluation: Evaluation | None = None,
 ) -> Evaluation:
     """Compute the metrics of a text generated for each row of a split.
 
@@ -154,7 +159,7 @@ def evaluate_texts(
     metrics = {
         name: float(TEXT_METRICS[name].from_sums(rows.sum(axis=0))) for name, rows in counts.items()
     }
-    before = evaluation or Evaluation([], {}, counts[metric.name])
+    before = evaluation or Evaluation([], {}, counts[metric.name], task)
     return replace(
         before,
         metrics=metrics | before.metrics,

@@ -45,7 +45,7 @@ def most_frequent_tag(train: Split, test: Split, task: Task) -> Result:
     return Result(TAGS, evaluation, parameters, seconds, "each word's most frequent tag in train")
 
 
-def lead_baseline(train: Split, test: Split, metric: Metric) -> Result:
+def lead_baseline(train: Split, test: Split, task: Task, *, metric: Metric) -> Result:
     """Repeat the beginning of each prompt, as many words as a completion has in train.
 
     Words that all prompts begin with, such as the recipe's template, are left out.
@@ -64,7 +64,7 @@ def lead_baseline(train: Split, test: Split, metric: Metric) -> Result:
         prompt = given["prompt"]
         starts = [*split_at_words(prompt), *[len(prompt)] * (shared + kept + 1)]
         texts.append(prompt[starts[shared] : starts[shared + kept]].strip())
-    evaluation = evaluate_texts(texts, test, metric)
+    evaluation = evaluate_texts(texts, test, task, metric=metric)
     note = f"{kept} words of each prompt, from word {shared + 1} on"
     return Result(LEAD, evaluation, 0, time.perf_counter() - start, note)
 

@@ -1,23 +1,15 @@
 """Linear models of features, for tasks with one output a row: TF-IDF and linear probe use them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lora_tune.evaluation.fitted_baselines import MIN_PROBABILITY, LinearModel
 from lora_tune.evaluation.results import CONSTANT, MAJORITY
 
 MAX_ITERATIONS = 2000  # of a logistic regression's solver
-MIN_PROBABILITY = 1e-12  # so that its logarithm is finite
-
-
-@dataclass(frozen=True)
-class LinearModel:
-    """A fitted model."""
-
-    predict: Callable[[Any], np.ndarray]  # features (rows, width) -> outputs (rows, numbers)
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -39,19 +31,32 @@ class ClassModels:
         return ConstantModel(MAJORITY, output, f"always {names[int(counts.argmax())]}")
 
     def fit(
-        self, features: Any, labels: np.ndarray, names: Sequence[str], strength: float
+        self,
+        features: Any,
+        labels: np.ndarray,
+        names: Sequence[str],
+        strength: float,
+        *,
+        intercept: bool = True,
     ) -> LinearModel:
         """Fit a logistic regression; see `LinearModels`."""
         from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(features, labels)
-
-        def predict(rows: Any) -> np.ndarray:
-            shares = np.zeros((rows.shape[0], len(names)))  # 0 for classes that train lacks
-            shares[:, model.classes_] = model.predict_proba(rows)
-            return np.log(np.maximum(shares, MIN_PROBABILITY))
-
-        return LinearModel(predict, model.coef_.size + model.intercept_.size)
+        classes = np.unique(labels)
+        if len(classes) == 1:
+            nothing = np.zeros((1, features.shape[1]))
+            return LinearModel(nothing, np.zeros(1), 0, classes, len(names))
+        model = LogisticRegression(
+            C=strength, max_iter=MAX_ITERATIONS, fit_intercept=intercept
+        ).fit(features, labels)
+        bias = np.broadcast_to(model.intercept_, len(model.coef_))  # one 0 without intercepts
+        return LinearModel(
+            model.coef_.astype(float),
+            bias.astype(float),
+            model.coef_.size + (bias.size if intercept else 0),
+            classes=model.classes_.astype(np.int64),
+            class_count=len(names),
+        )
 
 
 class LabelsModels:
@@ -64,28 +69,33 @@ class LabelsModels:
         return ConstantModel(CONSTANT, np.log(share / (1 - share)), f"always {written}")
 
     def fit(
-        self, features: Any, labels: np.ndarray, names: Sequence[str], strength: float
+        self,
+        features: Any,
+        labels: np.ndarray,
+        names: Sequence[str],
+        strength: float,
+        *,
+        intercept: bool = True,
     ) -> LinearModel:
         """Fit a logistic regression for each label; see `LinearModels`."""
         from sklearn.linear_model import LogisticRegression
 
         models = [
-            LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(features, column)
+            LogisticRegression(C=strength, max_iter=MAX_ITERATIONS, fit_intercept=intercept).fit(
+                features, column
+            )
             if 0 < column.sum() < len(column)
             else None
             for column in labels.T
         ]
-        always = self.fit_constant(labels, names).output
-
-        def predict(rows: Any) -> np.ndarray:
-            columns = [
-                np.full(rows.shape[0], odds) if model is None else model.decision_function(rows)
-                for model, odds in zip(models, always, strict=True)
-            ]
-            return np.stack(columns, axis=1)
-
-        sizes = [model.coef_.size + model.intercept_.size for model in models if model is not None]
-        return LinearModel(predict, sum(sizes))
+        weights = np.zeros((len(names), features.shape[1]))
+        bias = self.fit_constant(labels, names).output  # of a label that all rows have, or none
+        sizes = 0
+        for number, model in enumerate(models):
+            if model is not None:
+                weights[number], bias[number] = model.coef_[0], model.intercept_[0]
+                sizes += model.coef_.size + model.intercept_.size
+        return LinearModel(weights, bias, sizes)
 
 
 class ValueModels:
@@ -97,18 +107,25 @@ class ValueModels:
         return ConstantModel(CONSTANT, np.array([median]), f"always {median:.4g}, train's median")
 
     def fit(
-        self, features: Any, labels: np.ndarray, names: Sequence[str], strength: float
+        self,
+        features: Any,
+        labels: np.ndarray,
+        names: Sequence[str],
+        strength: float,
+        *,
+        intercept: bool = True,
     ) -> LinearModel:
         """Fit a ridge regression; see `LinearModels`."""
         from sklearn.linear_model import Ridge
 
-        model = Ridge(alpha=1 / strength).fit(features, labels)
-        return LinearModel(lambda rows: model.predict(rows)[:, None], model.coef_.size + 1)
+        model = Ridge(alpha=1 / strength, fit_intercept=intercept).fit(features, labels)
+        weights = model.coef_.astype(float)[None]
+        return LinearModel(weights, np.array([float(model.intercept_)]), model.coef_.size + 1)
 
 
 # How labels of one kind are predicted without a language model. Their `fit` takes features (rows,
-# width), dense or sparse; labels (rows, ...); the labels' names; and scikit-learn's C, the inverse
-# of the regularization.
+# width), dense or sparse; labels (rows, ...); the labels' names; scikit-learn's C, the inverse of
+# the regularization; and whether there is an intercept.
 LinearModels = ClassModels | LabelsModels | ValueModels
 # By a task's output kind.
 LINEAR_MODELS: dict[str, LinearModels] = {

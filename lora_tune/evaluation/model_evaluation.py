@@ -30,7 +30,12 @@ class Evaluation:
     outputs: list[np.ndarray]  # (outputs, numbers) of each row; see `Task`
     metrics: dict[str, float]
     counts: np.ndarray  # (rows, counts), what each row adds to the primary metric
+    task: Task  # with the threshold that was chosen, where rows have several labels
     texts: list[str] | None = None  # generated for each row, where texts are generated
+
+    def metrics_by_group(self, split: Split) -> list[dict[str, Any]]:
+        """Compute the metrics by label or type on the split of the outputs; see `Task`."""
+        return self.task.metrics_by_group(self.outputs, split)
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -55,7 +60,14 @@ def evaluate_outputs(outputs: Sequence[np.ndarray], split: Split, task: Task) ->
     metrics: dict[str, Any] = {primary.name: primary.from_sums(counts.sum(axis=0))}
     metrics |= task.compute_metrics(outputs, split)
     # Python's own floats: numpy's are not plain YAML, which a model card holds.
-    return Evaluation(list(outputs), {name: float(v) for name, v in metrics.items()}, counts)
+    numbers = {name: float(v) for name, v in metrics.items()}
+    return Evaluation(list(outputs), numbers, counts, task)
+
+
+def tune(evaluation: Evaluation, validation: Split, task: Task) -> Evaluation:
+    """Choose what a task leaves open, by a model's outputs on the validation rows themselves."""
+    tuned = task.tune(evaluation.outputs, validation)
+    return evaluation if tuned is task else evaluate_outputs(evaluation.outputs, validation, tuned)
 
 
 def evaluate_model(

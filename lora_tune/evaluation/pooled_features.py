@@ -40,7 +40,7 @@ def extract_features(
         for batch, inputs, _, outputs in run_batches(model, columns, collate=collate, title=title):
             batches.append(batch)
             logits.append(outputs.logits.float().cpu().numpy())
-            for name, features in _pool(states.pop().float(), inputs["attention_mask"]).items():
+            for name, features in pool(states.pop().float(), inputs["attention_mask"]).items():
                 pooled.setdefault(name, []).append(features.cpu().numpy())
     finally:
         handle.remove()
@@ -48,7 +48,7 @@ def extract_features(
     return restore_order(batches, logits), features
 
 
-def _pool(states: "torch.Tensor", mask: "torch.Tensor") -> dict[str, "torch.Tensor"]:
+def pool(states: "torch.Tensor", mask: "torch.Tensor") -> dict[str, "torch.Tensor"]:
     """Pool states by their mean, their first and their last token.
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lora_tune.evaluation.fitted_baselines import FittedBaseline
 from lora_tune.evaluation.model_evaluation import Evaluation
 
 MAJORITY, CONSTANT, LEAD = "majority", "constant", "lead"
@@ -44,3 +45,4 @@ class Result:
     trained_parameters: int | None  # None where it was trained elsewhere
     train_seconds: float | None
     note: str = ""  # what was chosen on validation rows
+    fitted: FittedBaseline | None = None  # what can be saved of a baseline

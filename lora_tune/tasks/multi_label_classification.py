@@ -1,7 +1,7 @@
 """Any of several labels for each text, or for each pair of texts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from lora_tune.data.table import Table
 from lora_tune.errors import DataError, RowError
 from lora_tune.metrics.classification import sigmoid
 from lora_tune.metrics.metric import MICRO_F1, Metric, f1_from_sums, precision_recall_f1
-from lora_tune.tasks.task import OutputKind
+from lora_tune.tasks.task import OutputKind, Task
 from lora_tune.tasks.text_inputs import TextLabelTask, read_inputs
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Whether a row has a label, as lists of 0 and 1 are written.
 FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "0.": 0, "1.": 1}
+# Among which a threshold is chosen.
+THRESHOLDS = tuple(float(value) for value in np.arange(5, 100, 5) / 100)
 FLAGS |= {"false": 0, "true": 1, "False": 0, "True": 1}
 
 
@@ -60,6 +62,7 @@ class MultiLabelClassification(TextLabelTask):
     metric_names: tuple[str, ...] = ("micro_f1", "macro_f1", "exact")
     problem_type: str = "multi_label_classification"
     threshold: float = 0.5  # of a label's probability
+    tunes_threshold: bool = True  # whether `tune` chooses it
 
     def labels(self, config: DataConfig, tables: Sequence[Table] = ()) -> list[str] | None:
         """List the recipe's labels, the column's own, or those found in the rows.
@@ -142,6 +145,32 @@ class MultiLabelClassification(TextLabelTask):
             "exact": float((predicted == true).all(axis=1).mean()),
             "loss": float((np.logaddexp(0, logits) - true * logits).mean()),
         }
+
+    @property
+    def chosen_threshold(self) -> float | None:
+        """The probability from which a label is predicted."""
+        return self.threshold
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the recipe names no threshold."""
+        return self.tunes_threshold
+
+    def tune(self, outputs: Sequence[np.ndarray], split: Split) -> Task:
+        """Choose the threshold with the highest micro F1 on a split; of equal ones, nearest 0.5.
+
+        Source: Lipton et al. 2014, arXiv 1402.1892: the threshold of the highest F1 is half of that
+        F1, so below 0.5.
+        """
+        if not self.tunes_threshold:
+            return self
+        probabilities, true = sigmoid(np.concatenate(outputs)), split.rows.labels > 0
+
+        def score(threshold: float) -> tuple[float, float]:
+            counts = _confusion_counts(probabilities >= threshold, true, axis=0).sum(axis=0)
+            return float(f1_from_sums(counts)), -abs(threshold - 0.5)
+
+        return replace(self, threshold=max(THRESHOLDS, key=score), tunes_threshold=False)
 
     def metrics_by_group(self, outputs: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
         """Compute precision, recall and F1 of each label."""

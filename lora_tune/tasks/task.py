@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # What a row's outputs stand for: one class, any of several labels, a number, a tag for each word,
 # a text, or a span of a text.
 OutputKind = Literal["class", "labels", "value", "tags", "text", "span"]
+# How token states become one prediction for a text: as the model's own head does, or their mean.
+Pooling = Literal["model", "mean"]
 TEMPLATES = ("prompt", "completion")  # keys of `data:` whose values hold names of columns
 
 
@@ -78,6 +80,7 @@ class Task:
     data_keys: tuple[str, ...] = ()  # of a recipe's `data:`, those that not every task has
     required_keys: tuple[str, ...] = ()  # of these, those that must be set
     generation: Generation | None = None
+    pooling: Pooling = "model"
 
     @property
     def has_classes(self) -> bool:
@@ -227,6 +230,24 @@ class Task:
     def compute_metrics(self, outputs: Sequence[np.ndarray], split: Split) -> dict[str, float]:
         """Compute all metrics and the loss."""
         raise NotImplementedError
+
+    @property
+    def chosen_threshold(self) -> float | None:
+        """The probability from which a label is predicted, where rows have several labels."""
+        return None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether `tune` has something to choose."""
+        return False
+
+    def tune(self, outputs: Sequence[np.ndarray], split: Split) -> "Task":
+        """Choose what a recipe leaves open, such as a threshold, by outputs for a split's rows.
+
+        Returns:
+            The task with the choice; the same object where there is none.
+        """
+        return self
 
     def metrics_by_group(self, outputs: Sequence[np.ndarray], split: Split) -> list[dict[str, Any]]:
         """Compute metrics by label or type, one table row each; empty where there are none."""

@@ -14,6 +14,7 @@ from lora_tune.errors import RecipeError, did_you_mean
 from lora_tune.metrics.metric import LOWER_IS_BETTER
 from lora_tune.system.environment import find_bfloat16_units, find_device
 from lora_tune.tasks import Task
+from lora_tune.training.budget import resolve_budget
 
 SLOW_BFLOAT16 = (
     "training.bf16: this device has no instructions for bfloat16; training.bf16=false is likely "
@@ -75,6 +76,7 @@ def check_arguments(recipe: Recipe, *, task: Task, checkpoints: Path) -> list[st
         RecipeError: see `make_arguments`; or a tracker's package is not installed.
     """
     settings = recipe.training | {"seed": recipe.all_seeds[0]}
+    settings |= resolve_budget(settings, rows=1, can_select=True).settings()
     arguments = make_arguments(settings, task=task, checkpoints=checkpoints)
     try:
         for tracker in get_reporting_integration_callbacks(arguments.report_to):

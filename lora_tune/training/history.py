@@ -11,7 +11,13 @@ class History:
     # epoch, step, train_loss (the mean since the previous entry), learning_rate
     steps: list[dict[str, float]]
     best_step: int | None  # the step whose weights are kept; None: the last step
+    last_step: int
     train_seconds: float  # including validation
+
+    @property
+    def kept_step(self) -> int:
+        """The step whose weights are kept."""
+        return self.last_step if self.best_step is None else self.best_step
 
 
 def list_evaluations(log: list[dict[str, float]]) -> list[dict[str, float]]:

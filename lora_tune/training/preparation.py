@@ -13,9 +13,10 @@ from lora_tune.lora.target_modules import resolve_target_modules
 from lora_tune.metrics.text import check_text_metrics
 from lora_tune.models.checkpoint import resolve_checkpoint
 from lora_tune.models.configuration import check_generation_length
+from lora_tune.models.pooling import resolve_pooling
 from lora_tune.models.tokenizer import load_tokenizer
 from lora_tune.run_context import RunContext
-from lora_tune.tasks import make_task
+from lora_tune.tasks import make_task, pooled_task
 from lora_tune.training.arguments import check_arguments
 
 
@@ -33,6 +34,7 @@ def prepare(recipe: Recipe, *, checkpoints: Path, show: Callable[[Any], None]) -
     for warning in check_arguments(recipe, task=task, checkpoints=checkpoints):
         show(warning)
     checkpoint = resolve_checkpoint(recipe.model)
+    task = pooled_task(task, resolve_pooling(checkpoint, recipe.model))
     targets = resolve_target_modules(checkpoint, recipe.model, lora=recipe.lora, task=task)
     check_generation_length(checkpoint, recipe.generation, task=task)
     tokenizer = load_tokenizer(checkpoint, recipe.model, data=recipe.data)

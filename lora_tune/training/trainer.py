@@ -1,22 +1,25 @@
 """transformers.Trainer with lora_tune's batches, loss, evaluation and speed-ups."""
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import EarlyStoppingCallback, Trainer, TrainerControl, TrainingArguments
+from transformers import Trainer, TrainerControl, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from lora_tune.config.training import EARLY_STOPPING_FIELDS
 from lora_tune.data.batching import IGNORE_INDEX, split_batch
 from lora_tune.errors import LoraTuneError, RecipeError
-from lora_tune.evaluation.model_evaluation import evaluate_model
+from lora_tune.evaluation.model_evaluation import evaluate_model, tune
 from lora_tune.fast.acceleration import accelerated
 from lora_tune.lora.adapter import lora_b_parameters
+from lora_tune.models.layers import trained_output_layer
 from lora_tune.run_context import RunContext
 from lora_tune.training.data_loader import make_loader
+from lora_tune.training.early_stopping import EarlyStopping
 from lora_tune.training.history import format_evaluation, list_evaluations
+from lora_tune.training.target_scaling import TargetScaling
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -34,17 +37,21 @@ class AdapterTrainer(Trainer):
         *,
         context: RunContext,
         settings: dict[str, Any],
+        scaling: TargetScaling | None = None,
         lora_plus_ratio: float | None = None,
     ) -> None:
         """Make a trainer.
 
         Args:
             settings: the recipe's `training:` section, as it is for this model.
+            scaling: of the numbers that a regression predicts; the model predicts standardized
+                numbers while it trains.
             lora_plus_ratio: the learning rate of each B over that of all else; None: the same.
         """
         data = context.data
         self.context = context
         self.settings = settings
+        self.scaling = scaling
         self.lora_plus_ratio = lora_plus_ratio
         self.class_weights = (
             None if data.class_weights is None else torch.tensor(data.class_weights)
@@ -74,7 +81,9 @@ class AdapterTrainer(Trainer):
             self.add_callback(QuietProgress())
         if settings["early_stopping_patience"] is not None:
             self.add_callback(
-                EarlyStoppingCallback(**{key: settings[key] for key in EARLY_STOPPING_FIELDS})
+                EarlyStopping(
+                    settings["early_stopping_patience"], settings["early_stopping_threshold"]
+                )
             )
 
     def train(self, *arguments: Any, **named: Any) -> Any:
@@ -94,6 +103,8 @@ class AdapterTrainer(Trainer):
         items = task.is_counted(labels).sum() if num_items_in_batch is None else num_items_in_batch
         smoothing = self.args.label_smoothing_factor
         logits = task.logits(model_output)
+        if self.scaling is not None:
+            labels = (labels - self.scaling.mean) / self.scaling.scale
         if self.acceleration.output_layer is not None:
             return self.acceleration.loss(logits, labels, items=items, smoothing=smoothing)
         weights = self.class_weights
@@ -172,7 +183,7 @@ class AdapterTrainer(Trainer):
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Evaluate on the validation rows; called by Trainer as its arguments say."""
-        with self.acceleration.evaluation():
+        with self.acceleration.evaluation(), self._own_unit():
             evaluation = evaluate_model(
                 self.model,
                 self.context.data.validation,
@@ -181,6 +192,7 @@ class AdapterTrainer(Trainer):
                 max_rows=self.settings.get("per_device_eval_batch_size"),
                 title="validation",
             )
+        evaluation = tune(evaluation, self.context.data.validation, self.context.task)
         metrics = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(
@@ -190,8 +202,37 @@ class AdapterTrainer(Trainer):
         self.context.show(format_evaluation(latest, self.args.num_train_epochs))
         return metrics
 
+    def _own_unit(self) -> AbstractContextManager[None]:
+        """Let a regression predict numbers in their own unit while a block runs."""
+        if self.scaling is None:
+            return nullcontext()
+        return self.scaling.folded(trained_output_layer(self.model))
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        """Compare an evaluation with the best before it; of equal ones, the lower loss is better.
+
+        Called by Trainer.
+        """
+        before, best_step = self.state.best_metric, self.state.best_global_step
+        if super()._determine_best_metric(metrics, trial):
+            return True
+        name = "eval_" + str(self.args.metric_for_best_model).removeprefix("eval_")
+        if metrics[name] != before:
+            return False
+        losses = {
+            entry["step"]: entry["eval_loss"]
+            for entry in self.state.log_history
+            if "eval_loss" in entry
+        }
+        if best_step not in losses or metrics["eval_loss"] >= losses[best_step]:
+            return False
+        self.state.best_global_step = self.state.global_step
+        return True
+
     def log(self, logs: dict[str, float], *more: Any, **named: Any) -> None:
         """Record numbers; stop where the loss is not finite."""
+        if self.scaling is not None and "loss" in logs:
+            logs["loss"] *= self.scaling.scale**2  # in the unit of the validation loss
         for name in ("loss", "eval_loss"):
             if not math.isfinite(logs.get(name, 0.0)):
                 raise LoraTuneError(

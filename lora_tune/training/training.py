@@ -1,10 +1,12 @@
 """One function trains: the published seed, other seeds, and what LoRA is compared with."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from lora_tune.data.rows import join_splits
 from lora_tune.evaluation.generation import evaluate_test, make_generator
+from lora_tune.evaluation.model_evaluation import evaluate_model
 from lora_tune.evaluation.predictor import Predictor
 from lora_tune.evaluation.results import FULL, LAST_LAYERS, LORA, Result
 from lora_tune.fast.acceleration import merged_for_evaluation
@@ -15,14 +17,18 @@ from lora_tune.lora.initialization import (
     is_unchanged,
     restore_base_weights,
 )
-from lora_tune.models.layers import unfreeze_layers
+from lora_tune.models.layers import trained_output_layer, unfreeze_layers
 from lora_tune.run_context import RunContext
 from lora_tune.system.environment import free_memory
 from lora_tune.training.arguments import make_arguments
+from lora_tune.training.budget import resolve_budget
+from lora_tune.training.head_initialization import HeadStart, prepare_head
 from lora_tune.training.history import History, list_evaluations, list_steps
+from lora_tune.training.target_scaling import TargetScaling
 from lora_tune.training.trainer import AdapterTrainer
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch.nn import Module
     from transformers import TrainingArguments
 
@@ -30,6 +36,14 @@ UNCHANGED = (
     "Training did not change the adapter: it is as it was initialized. Train for more steps, or "
     "with fewer warmup steps."
 )
+
+# Keys of `training:` for a training whose number of steps is known.
+NO_EVALUATION = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "early_stopping_patience": None,
+}
 
 
 @dataclass(frozen=True)
@@ -60,11 +74,62 @@ def train_lora(context: RunContext, seed: int) -> tuple[TrainedLora, Predictor]:
     is_published = seed == context.recipe.all_seeds[0]
     if not is_published:
         context.show(f"Seed {seed}:")
+    recipe, data = context.recipe, context.data
+    adapted, trained = _train_adapter(context, seed, shows_summary=is_published)
+    note = ""
+    if recipe.training["refit"]:
+        steps = trained.history.kept_step
+        note = f"trained again on train and validation for {steps} steps"
+        context.show(f"Training again on the rows of train and validation, for {steps} steps")
+        adapted, again = _train_adapter(_refit_context(context), seed, steps=steps)
+        trained = replace(again, history=trained.history, head_start=trained.head_start)
+    result = evaluate_trained(
+        context,
+        LORA,
+        adapted,
+        trained.history,
+        head_start=trained.head_start,
+        # As trained: for some initializations, restoring the base weights doubles the rank.
+        trained_parameters=trained.adapter.trainable_parameters,
+        note=note,
+    )
+    predictor = Predictor(
+        adapted,
+        context.tokenizer,
+        result.evaluation.task,
+        data.labels,
+        recipe.generation,
+        recipe.data,
+    )
+    lora = TrainedLora(
+        trained.adapter, trained.history, trained.arguments, result, trained.warnings
+    )
+    return lora, predictor
+
+
+@dataclass(frozen=True)
+class _TrainedAdapter:
+    adapter: AdapterSummary
+    history: History
+    arguments: "TrainingArguments"
+    head_start: HeadStart
+    warnings: list[str]
+
+
+def _train_adapter(
+    context: RunContext, seed: int, *, steps: int | None = None, shows_summary: bool = False
+) -> tuple["PeftModel", _TrainedAdapter]:
+    """Load the base model, attach and initialize LoRA, and train it.
+
+    Args:
+        steps: to train for without evaluations; None for what the recipe says.
+    """
     free_memory()  # of the training before
-    recipe, task, data = context.recipe, context.task, context.data
-    model, head, _ = context.load_base_model(seed)
+    recipe, task = context.recipe, context.task
+    model, head, has_untrained_head = context.load_base_model(seed)
+    head_start = prepare_head(model, context, head=head, is_untrained=has_untrained_head)
     adapted = attach_adapter(model, recipe.lora, targets=context.targets, head=head, task=task)
-    rows = TrainingRows(data.train.encoded, context.collate(model), seed)
+    rows = TrainingRows(context.data.train.encoded, context.collate(model), seed)
     initial = initialize_adapter(
         adapted,
         recipe.lora,
@@ -72,18 +137,21 @@ def train_lora(context: RunContext, seed: int) -> tuple[TrainedLora, Predictor]:
         load_full=lambda: context.load_full_precision_model().model,
     )
     summary = describe_adapter(adapted, head)
-    if is_published:
+    if shows_summary:
         context.show(summary)
-    history, arguments = train_model(context, LORA, adapted, {"seed": seed})
+    changes: dict[str, Any] = {"seed": seed}
+    if steps is not None:
+        changes |= NO_EVALUATION | {"max_steps": steps}
+    history, arguments = train_model(context, LORA, adapted, changes, scaling=head_start.scaling)
     warnings = [UNCHANGED] if is_unchanged(adapted, initial) else []
     restore_base_weights(adapted, recipe.lora, initial=initial)
-    # As trained: for some initializations, restoring the base weights doubles the rank.
-    trained = summary.trainable_parameters
-    result = evaluate_trained(context, LORA, adapted, history, trained_parameters=trained)
-    predictor = Predictor(
-        adapted, context.tokenizer, task, data.labels, recipe.generation, recipe.data
-    )
-    return TrainedLora(summary, history, arguments, result, warnings), predictor
+    return adapted, _TrainedAdapter(summary, history, arguments, head_start, warnings)
+
+
+def _refit_context(context: RunContext) -> RunContext:
+    """The context of a training on the rows of train and validation together."""
+    data = context.data
+    return replace(context, data=replace(data, train=join_splits(data.train, data.validation)))
 
 
 def train_costly_baselines(context: RunContext) -> list[Result]:
@@ -95,16 +163,23 @@ def train_costly_baselines(context: RunContext) -> list[Result]:
     depths += [(FULL, None)] if baselines.full_fine_tuning else []
     for name, depth in depths:
         free_memory()
-        model = context.load_base_model(seed).model
+        model, head, has_untrained_head = context.load_base_model(seed)
+        head_start = prepare_head(model, context, head=head, is_untrained=has_untrained_head)
         unfreeze_layers(model, depth)
         note = "all weights" if depth is None else f"the last {depth} layers and the head"
         context.show(f"Baseline, training {note}:")
         changes = {"seed": seed, "learning_rate": baselines.learning_rate}
-        history, _ = train_model(context, name, model, changes)
+        history, _ = train_model(context, name, model, changes, scaling=head_start.scaling)
         note = f"{note}, learning rate {baselines.learning_rate:g}"
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         result = evaluate_trained(
-            context, name, model, history, trained_parameters=trained, note=note
+            context,
+            name,
+            model,
+            history,
+            head_start=head_start,
+            trained_parameters=trained,
+            note=note,
         )
         results.append(result)
         del model
@@ -112,7 +187,12 @@ def train_costly_baselines(context: RunContext) -> list[Result]:
 
 
 def train_model(
-    context: RunContext, name: str, model: "Module", changes: dict[str, Any]
+    context: RunContext,
+    name: str,
+    model: "Module",
+    changes: dict[str, Any],
+    *,
+    scaling: TargetScaling | None = None,
 ) -> tuple[History, "TrainingArguments"]:
     """Train a model's unfrozen parameters in place, with the recipe's settings.
 
@@ -121,6 +201,8 @@ def train_model(
     Args:
         name: of the system, for the folder of its checkpoints.
         changes: to the recipe's `training:` section; the seed is among them.
+        scaling: of the numbers that a regression predicts; the model is to predict standardized
+            numbers, and predicts them in their own unit afterwards.
 
     Returns:
         What happened, and Trainer's arguments.
@@ -130,6 +212,8 @@ def train_model(
             own for parts of the model.
     """
     settings = context.recipe.training | changes
+    rows, can_select = len(context.data.train.encoded), context.data.can_select
+    settings |= resolve_budget(settings, rows=rows, can_select=can_select).settings()
     folder = context.checkpoints / f"{name}-{changes['seed']}"
     arguments = make_arguments(settings, task=context.task, checkpoints=folder)
     start = time.perf_counter()
@@ -138,6 +222,7 @@ def train_model(
         arguments,
         context=context,
         settings=settings,
+        scaling=scaling,
         lora_plus_ratio=context.recipe.lora.lora_plus_ratio if name == LORA else None,
     )
     try:
@@ -146,11 +231,14 @@ def train_model(
     finally:
         # With bf16 or fp16, accelerate wraps forward in autocast; no evaluation uses autocast.
         trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    if scaling is not None:
+        scaling.fold(trained_output_layer(model))
     state = trainer.state
     history = History(
         evaluations=list_evaluations(state.log_history),
         steps=list_steps(state.log_history),
         best_step=state.best_global_step if arguments.load_best_model_at_end else None,
+        last_step=state.global_step,
         train_seconds=seconds,
     )
     return history, arguments
@@ -162,17 +250,22 @@ def evaluate_trained(
     model: "Module",
     history: History,
     *,
+    head_start: HeadStart,
     trained_parameters: int,
     note: str = "",
 ) -> Result:
     """Evaluate a trained model on the test rows."""
-    task, recipe = context.task, context.recipe
+    task, recipe, collate = head_start.task, context.recipe, context.collate(model)
     with merged_for_evaluation(model, enabled=recipe.training["fast"]):
+        if task.is_open:
+            validation = context.data.validation
+            found = evaluate_model(model, validation, task=task, collate=collate, title="")
+            task = task.tune(found.outputs, validation)
         evaluation = evaluate_test(
             model,
             context.data.test,
             task,
-            collate=context.collate(model),
+            collate=collate,
             generator=make_generator(task, context.tokenizer, recipe.generation),
             title=name,
         )

@@ -13,6 +13,7 @@ from tests.tiny import make_tokenizer
 from tests.unit.rows import VALIDATION, write_splits
 
 NER = make_task("token_classification")
+LM = make_task("causal_lm")
 
 
 def test_each_word_gets_its_most_frequent_tag(tmp_path):
@@ -47,6 +48,6 @@ def test_the_lead_has_as_many_words_as_completions(prompts, completions, leads):
     inputs = [{"prompt": p, "completion": c} for p, c in zip(prompts, completions, strict=True)]
     rows = Rows("test", "", [0, 1], prompts, inputs, np.zeros(2), completions, [])
     split = Split(rows, encoded=None, token_counts=np.ones(2))
-    found = lead_baseline(split, split, TEXT_METRICS["exact_match"])
+    found = lead_baseline(split, split, LM, metric=TEXT_METRICS["exact_match"])
     assert found.evaluation.texts == leads
     assert ("bleu" in found.evaluation.metrics) == completions[0].isascii()

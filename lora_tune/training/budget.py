@@ -1,0 +1,56 @@
+"""The length of a training: epochs by the number of rows, and which evaluations are kept.
+
+Source: Mosbach et al. 2021, arXiv 2006.04884, and Zhang et al. 2021, arXiv 2006.05987: on few rows,
+three epochs are too few steps to converge.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+MIN_STEPS = 300  # optimizer steps that a training needs to converge; see benchmarks/quality
+MIN_EPOCHS, MAX_EPOCHS = 3, 30
+PATIENCE = 5  # evaluations
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train, and how to choose among the evaluations."""
+
+    epochs: float
+    keeps_best: bool  # whether the weights of the best evaluation are kept, instead of the last
+    patience: int | None  # evaluations without improvement before training stops; None: never
+
+    def settings(self) -> dict[str, Any]:
+        """The keys of the `training:` section that it sets."""
+        return {
+            "num_train_epochs": self.epochs,
+            "load_best_model_at_end": self.keeps_best,
+            "early_stopping_patience": self.patience,
+        }
+
+
+def resolve_budget(settings: dict[str, Any], *, rows: int, can_select: bool) -> Budget:
+    """Fill in what a recipe's `training:` section leaves open about the length of training.
+
+    Args:
+        settings: of the section.
+        rows: of train.
+        can_select: whether there are enough validation rows to choose an evaluation.
+    """
+    epochs, patience = settings["num_train_epochs"], settings["early_stopping_patience"]
+    keeps_best = settings["load_best_model_at_end"]
+    evaluates = settings["eval_strategy"] != "no"
+    is_open = epochs is None and not (settings.get("max_steps") or 0) > 0
+    if keeps_best is None:
+        saves = settings["save_strategy"] in (settings["eval_strategy"], "best")
+        keeps_best = evaluates and saves and can_select
+    if patience is None and is_open and keeps_best:
+        patience = PATIENCE
+    if epochs is None:
+        batch = settings["per_device_train_batch_size"] * (
+            settings.get("gradient_accumulation_steps") or 1
+        )
+        needed = math.ceil(MIN_STEPS / math.ceil(rows / batch))
+        epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, needed))
+    return Budget(epochs, keeps_best, patience)
