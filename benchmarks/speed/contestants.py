@@ -89,6 +89,7 @@ def prepare(
         "training.adam_beta2=0.999",
         f"training.per_device_train_batch_size={BATCH}",
         f"training.seed={seed}",
+        "training.precision=bfloat16",
     ]
     context = load_context(
         "minilm_imdb_lora",

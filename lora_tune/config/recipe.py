@@ -11,7 +11,12 @@ from lora_tune.config.data import DataConfig
 from lora_tune.config.generation import GenerationConfig
 from lora_tune.config.lora import LoraConfig
 from lora_tune.config.model import ModelConfig
-from lora_tune.config.training import TRAINING_DEFAULTS, validate_training
+from lora_tune.config.training import (
+    AUTOCAST_FIELDS,
+    TRAINING_DEFAULTS,
+    find_precision,
+    validate_training,
+)
 from lora_tune.config.validation import Problems, check_seed
 
 
@@ -95,10 +100,10 @@ class Sections:
                 "lora.init_lora_weights",
                 f"{initialization} needs a base model in full precision; {remedy}{other}",
             )
-        mixed = next((key for key in ("bf16", "fp16") if self.training.get(key)), None)
-        if mixed and bits == "8bit":
+        if find_precision(self.training) in AUTOCAST_FIELDS.values() and bits == "8bit":
             # 8-bit layers round differently under autocast, and keep doing so afterwards.
-            yield f"training.{mixed}", "changes what 8-bit layers compute; set model.dtype=bfloat16"
+            key = next((key for key in AUTOCAST_FIELDS if self.training.get(key)), "precision")
+            yield f"training.{key}", "changes what 8-bit layers compute; set model.dtype=bfloat16"
         if lora.use_dora and bits == "8bit":
             # PEFT reads the weights to compute their norms, and thereby loses the 8-bit scales.
             yield "lora.use_dora", "cannot read 8-bit weights; set model.quantization=4bit or null"

@@ -16,7 +16,7 @@ import typing
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from lora_tune.config.validation import Problems, check_minimum, check_positive
 
@@ -78,6 +78,11 @@ class TrainingDefaults:
     logging_nan_inf_filter: bool = False
     """Whether to hide losses that are NaN or infinite in the log."""
 
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """The precision of matrix products during training: `float32`; `bfloat16` or `float16`, under
+    autocast; or `auto`: bfloat16 where the device multiplies it in hardware, else float32. `bf16`
+    and `fp16` rule where they are given. This key is lora_tune's own."""
+
     fast: bool = True
     """Whether to use the speed-ups of `lora_tune/fast`. With false, the layers are those of PEFT
     and torch. This key is lora_tune's own."""
@@ -104,7 +109,10 @@ TRAINING_DEFAULTS: dict[str, Any] = asdict(TrainingDefaults())
 EARLY_STOPPING_FIELDS = ("early_stopping_patience", "early_stopping_threshold")
 
 # All keys of `training:` that TrainingArguments does not have.
-OWN_FIELDS = (*EARLY_STOPPING_FIELDS, "fast", "refit", "token_budget")
+OWN_FIELDS = (*EARLY_STOPPING_FIELDS, "fast", "precision", "refit", "token_budget")
+
+# TrainingArguments' own keys for the same.
+AUTOCAST_FIELDS = {"bf16": "bfloat16", "fp16": "float16"}
 
 # transformers 5.23 renames these and warns about the old names.
 RENAMED_FIELDS = {
@@ -161,8 +169,22 @@ def training_fields() -> dict[str, Any]:
     return fields | get_type_hints(TrainingDefaults)
 
 
+def find_precision(training: dict[str, Any]) -> str:
+    """Find what a `training:` section asks for: float32, bfloat16, float16 or auto.
+
+    `bf16` and `fp16` rule where they are given: false means float32.
+    """
+    given = [key for key in AUTOCAST_FIELDS if key in training]
+    asked = [AUTOCAST_FIELDS[key] for key in given if training[key]]
+    return asked[0] if asked else "float32" if given else training["precision"]
+
+
 def validate_training(training: dict[str, Any]) -> Problems:
     """Yield what the types of the fields cannot rule out and TrainingArguments does not check."""
+    own = next((key for key in AUTOCAST_FIELDS if key in training), None)
+    if own and training["precision"] != "auto":
+        found = f"found {own}={str(training[own]).lower()} too; remove one of them"
+        yield "precision", f"{training['precision']} says what training.{own} says, {found}"
     for key in ("learning_rate", "num_train_epochs"):
         if training[key] is not None:
             yield from check_positive(key, training[key])

@@ -31,6 +31,10 @@ LIBRARIES = (
     "torch",
     "transformers",
 )
+# Values of ONEDNN_MAX_CPU_ISA up to which oneDNN multiplies bfloat16 by float32 instructions.
+ISAS_WITHOUT_BFLOAT16 = [
+    *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+]
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt, from glibc's malloc.h
 
 _keeps_freed_memory = False
@@ -142,16 +146,36 @@ def describe_environment(device: str) -> dict[str, Any]:
 
 
 def find_bfloat16_units(device: str) -> str | None:
-    """Name the unit of a device that multiplies bfloat16 matrices; None where it is unknown."""
+    """Name the unit of a device that multiplies bfloat16 matrices, unless its user hides it.
+
+    `ONEDNN_MAX_CPU_ISA` and `ATEN_CPU_CAPABILITY` hide instructions of x86 processors from torch.
+
+    Args:
+        device: cuda, mps or cpu.
+
+    Returns:
+        Its name; "none" where there is none; None where torch cannot tell.
+
+    Source: oneDNN, CPU Dispatcher Control; the documentation of torch.cpu.get_capabilities.
+    """
     import torch
 
     if device == "cuda":
         return "GPU" if torch.cuda.is_bf16_supported(including_emulation=False) else "none"
-    if device != "cpu" or platform.machine() not in ("x86_64", "AMD64"):
+    if device != "cpu":
         return None
-    if torch.cpu._is_amx_tile_supported():
+    if platform.machine() == "aarch64" and hasattr(torch.cpu, "get_capabilities"):
+        return "Arm" if torch.cpu.get_capabilities().get("bf16") else "none"
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return None
+    # oneDNN multiplies the matrices, and torch's own kernels convert them.
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
+        return "none"
+    highest = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")).upper()
+    allows_amx = highest in ("", "ALL", "DEFAULT") or "AMX" in highest
+    if allows_amx and torch.cpu._is_amx_tile_supported():
         return "AMX"
-    if torch.cpu._is_avx512_bf16_supported():
+    if torch.cpu._is_avx512_bf16_supported() and highest not in ISAS_WITHOUT_BFLOAT16:
         return "AVX-512"
     return "none"
 

@@ -9,23 +9,26 @@ from transformers import TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
 
 from lora_tune.config.recipe import Recipe
-from lora_tune.config.training import OWN_FIELDS, RENAMED_FIELDS, training_fields
+from lora_tune.config.training import (
+    AUTOCAST_FIELDS,
+    OWN_FIELDS,
+    RENAMED_FIELDS,
+    find_precision,
+    training_fields,
+)
 from lora_tune.errors import RecipeError, did_you_mean
 from lora_tune.metrics.metric import LOWER_IS_BETTER
-from lora_tune.system.environment import find_bfloat16_units, find_device
+from lora_tune.system.environment import find_device
 from lora_tune.tasks import Task
 from lora_tune.training.budget import resolve_budget
-
-SLOW_BFLOAT16 = (
-    "training.bf16: this device has no instructions for bfloat16; training.bf16=false is likely "
-    "faster here."
-)
+from lora_tune.training.precision import find_slow_precision
 
 
 def make_arguments(settings: dict[str, Any], *, task: Task, checkpoints: Path) -> TrainingArguments:
     """Make Trainer's arguments from a recipe's `training:` section.
 
     Args:
+        settings: `precision` is that of `resolve_precision`; as `auto`, it is float32.
         task: its primary metric chooses the best checkpoint where the recipe names none.
         checkpoints: Trainer's own folder.
 
@@ -36,10 +39,16 @@ def make_arguments(settings: dict[str, Any], *, task: Task, checkpoints: Path) -
     for old, new in RENAMED_FIELDS.items():
         if old in fields and new in training_fields():
             fields[new] = fields.pop(old)
+    precision = find_precision(settings)
+    if not any(key in fields for key in AUTOCAST_FIELDS):
+        fields |= {key: precision == name for key, name in AUTOCAST_FIELDS.items()}
     if find_device() == "cpu":
         fields["use_cpu"] = True  # else bf16 is refused where there is no accelerator
         if fields.get("fp16"):  # Trainer would leave it out in silence
-            raise RecipeError("training.fp16: needs a GPU, found the CPU; use training.bf16=true")
+            key = "fp16" if settings.get("fp16") else "precision"
+            raise RecipeError(
+                f"training.{key}: float16 needs a GPU, found the CPU; use training.precision=auto"
+            )
     fields.setdefault("label_names", ["labels"])  # whatever the model itself calls them
     chosen = fields["metric_for_best_model"] or task.primary_metric.name
     fields["metric_for_best_model"] = chosen
@@ -83,8 +92,8 @@ def check_arguments(recipe: Recipe, *, task: Task, checkpoints: Path) -> list[st
             tracker()  # each raises here where its package is not installed
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         raise RecipeError(_explain(error, settings)) from None
-    is_slow = arguments.bf16 and find_bfloat16_units(arguments.device.type) == "none"
-    return [SLOW_BFLOAT16] if is_slow else []
+    warning = find_slow_precision(recipe.training, arguments.device.type)
+    return [warning] if warning else []
 
 
 def _explain(error: Exception, fields: dict[str, Any]) -> str:

@@ -16,8 +16,10 @@ from lora_tune.models.configuration import check_generation_length
 from lora_tune.models.pooling import resolve_pooling
 from lora_tune.models.tokenizer import load_tokenizer
 from lora_tune.run_context import RunContext
+from lora_tune.system.environment import find_device
 from lora_tune.tasks import make_task, pooled_task
 from lora_tune.training.arguments import check_arguments
+from lora_tune.training.precision import resolve_precision
 
 
 def prepare(recipe: Recipe, *, checkpoints: Path, show: Callable[[Any], None]) -> RunContext:
@@ -31,6 +33,8 @@ def prepare(recipe: Recipe, *, checkpoints: Path, show: Callable[[Any], None]) -
         LoraTuneError: the recipe, its data or its base model is not right.
     """
     task = make_task(recipe.task, threshold=recipe.data.threshold)
+    precision = resolve_precision(recipe, find_device())
+    recipe = replace(recipe, training=recipe.training | {"precision": precision})
     for warning in check_arguments(recipe, task=task, checkpoints=checkpoints):
         show(warning)
     checkpoint = resolve_checkpoint(recipe.model)

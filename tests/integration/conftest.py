@@ -52,7 +52,11 @@ def small_recipe(bases, rows, tmp_path_factory):
     recipe = {
         "model": {"name": str(bases["distilbert-base-uncased"])},
         "data": {"source": str(rows), "max_length": 64, "validation": {"fraction": 0.25}},
-        "training": {"num_train_epochs": 1, "per_device_train_batch_size": 8},
+        "training": {
+            "num_train_epochs": 1,
+            "per_device_train_batch_size": 8,
+            "precision": "float32",  # on every processor, since numbers are compared
+        },
     }
     path = tmp_path_factory.mktemp("recipe") / "small.yaml"
     path.write_text(yaml.safe_dump(recipe))
@@ -92,6 +96,9 @@ def run_tiny(bases, rows, tmp_path_factory):
         }
         for name, section in sections.items():
             recipe[name] = recipe.get(name, {}) | section
+        if not {"bf16", "fp16"} & recipe["training"].keys():
+            # On every processor, since numbers are compared.
+            recipe["training"].setdefault("precision", "float32")
         (folder / "tiny.yaml").write_text(yaml.safe_dump(recipe))
         loaded = load_recipe(str(folder / "tiny.yaml"), overrides)
         with pytest.MonkeyPatch.context() as patch:

@@ -27,10 +27,16 @@ def test_whether_greater_is_better_follows_from_the_metric(tmp_path, task, metri
     assert arguments.greater_is_better is greater
 
 
-def test_fp16_is_refused_without_a_gpu(run_tiny, monkeypatch):
-    monkeypatch.setattr("lora_tune.training.arguments.find_device", lambda: "cpu")
-    with pytest.raises(LoraTuneError, match=r"^training.fp16: needs a GPU, found the CPU; use .*"):
-        run_tiny(training={"fp16": True})
+@pytest.mark.parametrize(
+    ("training", "key"),
+    [({"fp16": True}, "fp16"), ({"precision": "float16"}, "precision")],
+)
+def test_float16_is_refused_without_a_gpu(run_tiny, monkeypatch, training, key):
+    for module in ("arguments", "preparation"):
+        monkeypatch.setattr(f"lora_tune.training.{module}.find_device", lambda: "cpu")
+    line = rf"^training.{key}: float16 needs a GPU, found the CPU; use training.precision=auto$"
+    with pytest.raises(LoraTuneError, match=line):
+        run_tiny(training=training)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +65,30 @@ def test_an_invalid_value_gets_one_line(run_tiny, override, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("units", ["AMX", None, "none"])
-def test_bfloat16_units_are_recorded_and_slow_bf16_is_reported(run_tiny, monkeypatch, units):
-    for module in ("training.arguments", "system.environment"):
+@pytest.mark.parametrize(
+    ("units", "asked", "trained_in"),
+    [
+        ("AMX", {"precision": "auto"}, "bfloat16"),
+        (None, {"precision": "auto"}, None),
+        ("none", {"precision": "auto"}, None),
+        ("AMX", {"precision": "float32"}, None),
+        ("AMX", {"bf16": False}, None),
+        ("AMX", {"bf16": True}, "bfloat16"),
+        ("none", {"bf16": True}, "bfloat16"),
+        ("none", {"precision": "bfloat16"}, "bfloat16"),
+    ],
+)
+def test_the_precision_is_recorded_and_emulation_is_reported(
+    run_tiny, monkeypatch, units, asked, trained_in
+):
+    for module in ("training.precision", "system.environment"):
         monkeypatch.setattr(f"lora_tune.{module}.find_bfloat16_units", lambda _: units)
     shown = []
-    folder = run_tiny(training={"bf16": True, "num_train_epochs": 1}, show=shown.append)
+    folder = run_tiny(training={"num_train_epochs": 1} | asked, show=shown.append)
     environment = json.loads((folder / "environment.json").read_text())
-    assert environment["autocast"] == "bfloat16"
+    assert environment["autocast"] == trained_in
     assert environment["bfloat16_units"] == units
     assert {"threads", "keeps_freed_memory"} <= environment.keys()
-    warnings = [text for text in shown if text.startswith("training.bf16: ")]
-    assert len(warnings) == (units == "none")
+    warnings = [text for text in shown if "no instructions for bfloat16" in text]
+    assert len(warnings) == (units == "none" and trained_in == "bfloat16")
+    assert all(text.startswith(f"training.{next(iter(asked))}: ") for text in warnings)

@@ -47,6 +47,10 @@ def test_keys_of_one_task_are_checked(fault_lines, override, words):
             "training.bf16 changes what 8-bit layers compute; set model.dtype=bfloat16",
         ),
         (
+            "training.precision=bfloat16 model.quantization=8bit",
+            "training.precision changes what 8-bit layers compute; set model.dtype=bfloat16",
+        ),
+        (
             "baselines.last_layers=1 model.quantization=4bit model.dtype=bfloat16",
             "baselines cannot train weights of a base model in 4-bit (nf4) and bfloat16; set "
             "model.quantization=null and model.dtype=float32",

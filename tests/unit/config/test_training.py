@@ -62,8 +62,21 @@ def test_our_defaults_have_the_types_of_the_fields():
             "training.label_smoothing_factor must be 0 to 1, got",
         ),
         ("training.seed=-1", "training.seed must be 0 to 4294967295, got -1"),
+        (
+            "training.precision=bf16",
+            "training.precision: found 'bf16' (text), expected auto, float32, bfloat16 or float16; "
+            "did you mean bfloat16?",
+        ),
+        (
+            "training.bf16=true training.precision=bfloat16",
+            "training.precision bfloat16 says what training.bf16 says, found bf16=true too; ",
+        ),
+        (
+            "training.fp16=false training.precision=float32",
+            "training.precision float32 says what training.fp16 says, found fp16=false too; ",
+        ),
     ],
 )
 def test_a_wrong_value_gets_one_line(write, fault_lines, override, line):
-    (only,) = fault_lines(write(), override)
+    (only,) = fault_lines(write(), *override.split(" "))
     assert only.startswith(f"command line: {line}")
