@@ -15,7 +15,7 @@ from lora_tune.evaluation.custom_metrics import add_metrics
 from lora_tune.report.page import REPORT_FILE, write_report
 from lora_tune.report.tables import data_table, render, run_tables, weights_line
 from lora_tune.system.environment import free_memory
-from lora_tune.training.overfitting import check_overfitting
+from lora_tune.training.overfitting import ConstantComparison, check_overfitting
 from lora_tune.training.preparation import prepare
 from lora_tune.training.training import train_costly_baselines, train_lora
 
@@ -63,9 +63,16 @@ def run_recipe(
         costly = add_metrics(context, train_costly_baselines(context), metrics)
         others = [train_lora(context, seed)[0].result for seed in other_seeds]
         lora, predictor = train_lora(context, published)
-        overfitting = check_overfitting(lora.history, lora.arguments, baselines.constant_loss)
-        if overfitting.warning:
-            show(overfitting.warning)
+        overfitting = check_overfitting(
+            lora.history,
+            lora.arguments,
+            metric=context.task.primary_metric,
+            validation_rows=len(context.data.validation.rows.texts),
+            against_constant=ConstantComparison(
+                context.primary_metric, lora.result.evaluation.metrics, baselines.constant_metrics
+            ),
+        )
+        show(overfitting.message)
 
         by_seed = add_metrics(context, [lora.result, *others], metrics)
         results = [*cheap, *costly, by_seed[0]]
