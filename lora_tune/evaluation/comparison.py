@@ -59,7 +59,7 @@ class Comparison:
     base: dict[str, float]  # metrics
     adapted: dict[str, float]
     difference: float  # adapted - base
-    difference_interval: tuple[float, float] | None  # over test rows; None: too few differ
+    difference_interval: tuple[float, float] | None  # over test rows; None: see `interval_reason`
     untrained_head: bool  # whether the base model's head is random
     results: list[Score]
     comparisons: list[SystemComparison]
