@@ -12,6 +12,7 @@ from lora_tune.config.recipe import Recipe
 from lora_tune.evaluation.baselines import evaluate_baselines
 from lora_tune.evaluation.comparison import compare, compare_examples
 from lora_tune.evaluation.custom_metrics import add_metrics
+from lora_tune.evaluation.error_analysis import summarize_errors
 from lora_tune.report.page import REPORT_FILE, write_report
 from lora_tune.report.tables import data_table, render, run_tables, weights_line
 from lora_tune.system.environment import free_memory
@@ -82,6 +83,7 @@ def run_recipe(
             metric=context.primary_metric,
             untrained_head=baselines.untrained_head,
             groups=context.task.metrics_by_group(lora.result.evaluation.outputs, context.data.test),
+            error_summary=summarize_errors(lora.result.evaluation, context.data.test, context.task),
             seeds=dict(zip(recipe.all_seeds, by_seed, strict=True)),
             headline_warning=context.data.selection_warning,
             warnings=[*context.data.warnings, *lora.warnings],

@@ -46,6 +46,7 @@ def describe(scores):
     ("scores", "right"),
     [
         ([0.867, 0.776, 0.857], "none"),  # down and up again
+        ([0.76, 0.86, 0.78, 0.86], "none"),  # the ends alone would show a rise
         ([0.70, 0.76, 0.82, 0.88], "rises"),
         ([0.70, 0.77, 0.81, 0.88, 0.92], "rises"),
         ([0.60, 0.75], "rises"),
