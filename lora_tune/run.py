@@ -12,10 +12,11 @@ from lora_tune.config.recipe import Recipe
 from lora_tune.evaluation.baselines import evaluate_baselines
 from lora_tune.evaluation.comparison import compare, compare_examples
 from lora_tune.evaluation.custom_metrics import add_metrics
+from lora_tune.evaluation.error_analysis import summarize_errors
 from lora_tune.report.page import REPORT_FILE, write_report
 from lora_tune.report.tables import data_table, render, run_tables, weights_line
 from lora_tune.system.environment import free_memory
-from lora_tune.training.overfitting import check_overfitting
+from lora_tune.training.overfitting import ConstantComparison, check_overfitting
 from lora_tune.training.preparation import prepare
 from lora_tune.training.training import train_costly_baselines, train_lora
 
@@ -63,9 +64,16 @@ def run_recipe(
         costly = add_metrics(context, train_costly_baselines(context), metrics)
         others = [train_lora(context, seed)[0].result for seed in other_seeds]
         lora, predictor = train_lora(context, published)
-        overfitting = check_overfitting(lora.history, lora.arguments, baselines.constant_loss)
-        if overfitting.warning:
-            show(overfitting.warning)
+        overfitting = check_overfitting(
+            lora.history,
+            lora.arguments,
+            metric=context.task.primary_metric,
+            validation_rows=len(context.data.validation.rows.texts),
+            against_constant=ConstantComparison(
+                context.primary_metric, lora.result.evaluation.metrics, baselines.constant_metrics
+            ),
+        )
+        show(overfitting.message)
 
         by_seed = add_metrics(context, [lora.result, *others], metrics)
         results = [*cheap, *costly, by_seed[0]]
@@ -75,6 +83,7 @@ def run_recipe(
             metric=context.primary_metric,
             untrained_head=baselines.untrained_head,
             groups=lora.result.evaluation.metrics_by_group(context.data.test),
+            error_summary=summarize_errors(lora.result.evaluation, context.data.test),
             seeds=dict(zip(recipe.all_seeds, by_seed, strict=True)),
             headline_warning=context.data.selection_warning,
             warnings=[*context.data.warnings, *lora.warnings],

@@ -15,7 +15,8 @@ from tabulate import tabulate
 from benchmarks.kept_output import RESULTS, name_processor
 from benchmarks.speed.contestants import TITLES
 from benchmarks.speed.speed import run_contestant
-from lora_tune.metrics.statistics import paired_interval
+from lora_tune.metrics.metric import mean_from_sums
+from lora_tune.metrics.statistics import metric_interval
 from lora_tune.system.environment import describe_environment
 
 # How often each evaluates the validation rows. The Trainer's accuracy at its end is the target.
@@ -108,7 +109,8 @@ def _seconds_to(run: dict[str, Any], accuracy: float) -> float | None:
 
 
 def _format_interval(values: np.ndarray, form: str) -> str:
-    bounds = paired_interval(values)
+    counts = np.stack([values, np.ones_like(values, dtype=float)], axis=1)
+    bounds = metric_interval(counts, mean_from_sums)
     return "" if bounds is None else " to ".join(f"{bound:{form}}" for bound in bounds)
 
 

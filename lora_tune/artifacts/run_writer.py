@@ -56,6 +56,7 @@ def write_run(folder: Path, context: RunContext, run: RunResults) -> None:
     if task.has_classes:
         analysis = analyze_errors(evaluations[LORA], data.test.rows.labels, data.labels)
         comparison["error_analysis"] = asdict(analysis)
+    if task.output_kind in ("class", "labels", "tags"):
         against = run.comparison.best_baseline
         comparison["error_cases"] = _error_cases(evaluations, against, data)
     _write_text(folder / "recipe.yaml", context.recipe.text)
@@ -136,22 +137,31 @@ def _describe_data(data: Data) -> dict[str, Any]:
 def _error_cases(evaluations: Mapping[str, Evaluation], against: str, data: Data) -> dict[str, Any]:
     """The rows worth reading, with the beginning of their texts."""
     rows = data.test.rows
-    cases = find_error_cases(evaluations[LORA], evaluations[against], rows.labels)
+    label_texts = list(rows.label_texts)
+    cases = find_error_cases(evaluations[LORA], evaluations[against], data.test)
+
+    def predict(system: str, i: int) -> str:
+        found = evaluations[system]
+        return _shorten(found.task.format(found.outputs[i], rows.inputs[i], data.labels).label)
 
     def describe(i: int) -> dict[str, Any]:
-        text = redact(rows.texts[i])  # before a secret is cut in two
         return {
             "row": rows.row_numbers[i],
             "id": None if rows.ids is None else rows.ids[i],
-            "text": text if len(text) <= SHOWN_TEXT else text[: SHOWN_TEXT - 3] + "...",
-            "label": data.labels[rows.labels[i]],
-            "adapted": data.labels[evaluations[LORA].predictions[i]],
-            "confidence": float(evaluations[LORA].probabilities[i].max()),
-            "other": data.labels[evaluations[against].predictions[i]],
+            "text": _shorten(rows.texts[i]),
+            "label": _shorten(label_texts[i]),
+            "adapted": predict(LORA, i),
+            "confidence": float(cases.confidence[i]),
+            "other": predict(against, i),
         }
 
     kinds = {"fixed": cases.fixed, "broken": cases.broken, "mistakes": cases.mistakes}
     return {"against": against} | {kind: list(map(describe, i)) for kind, i in kinds.items()}
+
+
+def _shorten(text: str) -> str:
+    text = redact(text)  # before a secret is cut in two
+    return text if len(text) <= SHOWN_TEXT else text[: SHOWN_TEXT - 3] + "..."
 
 
 def _by_label(probabilities: Any, labels: Sequence[str]) -> dict[str, float]:

@@ -14,8 +14,10 @@ from lora_tune.config.redaction import redact
 from lora_tune.data.splits import Data, load_data
 from lora_tune.errors import ArtifactError, RecipeError
 from lora_tune.evaluation.results import BASE, CONSTANT, IN_SENTENCE, LORA, MAJORITY, TITLES
+from lora_tune.metrics.learning_curve import Trend, fit_trends, upper_half
 from lora_tune.metrics.metric import Metric
-from lora_tune.metrics.paired_comparison import PairedComparison, compare_counts
+from lora_tune.metrics.paired_comparison import compare_counts
+from lora_tune.metrics.statistics import CONFIDENCE
 from lora_tune.models.checkpoint import resolve_checkpoint
 from lora_tune.models.tokenizer import load_tokenizer
 from lora_tune.report.metric_plots import curve_plot
@@ -122,7 +124,7 @@ def run_curve(
 
 
 def describe_curve(rows: Sequence[int], runs: Sequence[SavedRun]) -> str:
-    """Describe what the last increase in rows brought to LoRA and to the best cheap baseline.
+    """Describe the trend of LoRA and of the best cheap baseline over all numbers of rows.
 
     Args:
         rows: numbers of training rows.
@@ -133,18 +135,16 @@ def describe_curve(rows: Sequence[int], runs: Sequence[SavedRun]) -> str:
             f"One point, at {rows[0]:,} rows; at least two are needed to see the effect of more "
             "rows."
         )
-    (few, many), baseline = runs[-2:], runs[-1].comparison["best_baseline"]
-    metric = find_metric(many.comparison["task"], many.comparison["metric"])
-    gain = compare_counts(many.counts(LORA), few.counts(LORA), metric)
-    baseline_gain = compare_counts(many.counts(baseline), few.counts(baseline), metric)
-    gains = (
-        f"LoRA {_describe_gain(gain, metric)}, "
-        f"{_in_sentence(baseline)} {_describe_gain(baseline_gain, metric)}"
-    )
+    last, baseline = runs[-1], runs[-1].comparison["best_baseline"]
+    metric = find_metric(last.comparison["task"], last.comparison["metric"])
+    trend, upper = fit_trends(rows, [run.counts(LORA) for run in runs], metric)
+    other, _ = fit_trends(rows, [run.counts(baseline) for run in runs], metric)
     return (
-        f"From {rows[-2]:,} to {rows[-1]:,} rows, on the same {gain.rows:,} test rows: {gains}; "
-        f"{_describe_lines(few, many, baseline, metric)}. {_advise(gain, metric)}"
-        f"{_describe_seeds(many)}"
+        f"From {rows[0]:,} to {rows[-1]:,} rows, {len(runs)} points on the same "
+        f"{last.comparison['test_rows']:,} test rows, {metric.title} per doubling of the rows: "
+        f"LoRA {_describe_trend(trend, metric)}, {_in_sentence(baseline)} "
+        f"{_describe_trend(other, metric)}; {_describe_lines(runs[-2], last, baseline, metric)}. "
+        f"{_advise(trend, upper, rows, metric)}{_describe_seeds(last)}"
     )
 
 
@@ -172,11 +172,9 @@ def write_curve(curve: Curve, path: Path) -> None:
     write_page(path, page)
 
 
-def _describe_gain(gain: PairedComparison, metric: Metric) -> str:
-    difference = ("-" if gain.difference < 0 else "+") + metric.format_difference(gain.difference)
-    if not gain.interval:
-        return difference
-    return f"{difference} (95% interval {metric.format_interval(*gain.interval)})"
+def _describe_trend(trend: Trend, metric: Metric) -> str:
+    change = ("-" if trend.slope < 0 else "+") + metric.format_difference(trend.slope)
+    return f"{change} ({CONFIDENCE:.0%} interval {metric.format_interval(*trend.interval)})"
 
 
 def _describe_lines(few: SavedRun, many: SavedRun, baseline: str, metric: Metric) -> str:
@@ -197,15 +195,18 @@ def _describe_seeds(run: SavedRun) -> str:
     return f" LoRA is that of the first of {len(seeds)} seeds." if seeds else ""
 
 
-def _advise(gain: PairedComparison, metric: Metric) -> str:
-    if gain.is_significant and (gain.difference > 0) != metric.lower_is_better:
+def _advise(trend: Trend, upper: Trend, rows: Sequence[int], metric: Metric) -> str:
+    """Say whether more rows are likely to improve LoRA, by its trend over all and larger counts."""
+    if trend.direction(metric) < 0:
+        return "LoRA gets worse with more rows: check the labels of those added."
+    if trend.direction(metric) == 0:
+        few = "" if len(rows) > 2 else ", or more points (--rows)"
+        return f"No clear trend: the interval includes 0. More test rows{few} would tell."
+    if upper.direction(metric) > 0:
         return "More rows are likely to improve LoRA further."
-    detectable = gain.minimum_detectable_difference()
-    if not detectable:
-        return "These rows do not improve LoRA significantly; the test rows are too few."
     return (
-        "These rows do not improve LoRA significantly; the minimum detectable difference with "
-        f"{gain.rows:,} test rows is {metric.format_difference(detectable)}."
+        f"More rows improved LoRA, but from {rows[upper_half(len(rows))]:,} rows on no longer "
+        f"clearly: {_describe_trend(upper, metric)}."
     )
 
 

@@ -14,6 +14,7 @@ from lora_tune.config.redaction import redact
 from lora_tune.data.batching import make_collator
 from lora_tune.errors import DataError
 from lora_tune.evaluation.comparison import Comparison, compare
+from lora_tune.evaluation.error_analysis import summarize_errors
 from lora_tune.evaluation.generation import evaluate_test, make_generator
 from lora_tune.evaluation.results import BASE, LORA, Result
 from lora_tune.lora.adapter import load_adapter_weights
@@ -83,6 +84,7 @@ def evaluate_adapter(
         metric=primary_metric_of(task, recipe.generation),
         untrained_head=untrained_head,
         groups=task.metrics_by_group(after.outputs, split),
+        error_summary=summarize_errors(after, split),
         warnings=[*rows.warnings, *undefined],
     )
 

@@ -45,13 +45,13 @@ class Baselines:
     untrained_head: bool  # whether the base model's head is random
 
     @property
-    def constant_loss(self) -> float | None:
-        """The test loss of the constant prediction; None where the task has no such baseline.
+    def constant_metrics(self) -> dict[str, float] | None:
+        """The test metrics of the constant prediction; None where the task has no such baseline.
 
-        It stands for the validation loss of a model that has learned nothing.
+        They stand for those of a model that has learned nothing, on validation rows too.
         """
         constants = (r for r in self.results if r.name in (MAJORITY, CONSTANT))
-        return next((result.evaluation.metrics["loss"] for result in constants), None)
+        return next((result.evaluation.metrics for result in constants), None)
 
 
 def evaluate_baselines(context: RunContext) -> Baselines:

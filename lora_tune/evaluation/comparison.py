@@ -59,12 +59,13 @@ class Comparison:
     base: dict[str, float]  # metrics
     adapted: dict[str, float]
     difference: float  # adapted - base
-    difference_interval: tuple[float, float] | None  # over test rows; None: too few differ
+    difference_interval: tuple[float, float] | None  # over test rows; None: see `interval_reason`
     untrained_head: bool  # whether the base model's head is random
     results: list[Score]
     comparisons: list[SystemComparison]
     seeds: list[SeedScore]  # where there are several; the first is that of the adapter
     groups: list[dict[str, Any]]  # LoRA's metrics by label or type, where the task has such
+    error_summary: str  # LoRA's worst class and commonest confusion, in words; may be empty
     warnings: list[str]  # what a reader of the numbers must know
 
     def to_json(self) -> dict[str, Any]:
@@ -106,6 +107,7 @@ def compare(
     untrained_head: bool,
     warnings: Sequence[str],
     groups: Sequence[dict[str, Any]] = (),
+    error_summary: str = "",
     seeds: Mapping[int, Result] | None = None,
     headline_warning: str = "",
 ) -> Comparison:
@@ -114,6 +116,7 @@ def compare(
     Args:
         metric: the primary metric.
         groups: LoRA's metrics by label or type; see `Task.metrics_by_group`.
+        error_summary: of LoRA; see `summarize_errors`.
         seeds: LoRA as trained with each seed, where there are several.
         headline_warning: precedes the headline.
     """
@@ -160,6 +163,7 @@ def compare(
             if len(seeds or {}) > 1
         ],
         groups=list(groups),
+        error_summary=error_summary,
         warnings=list(warnings),
     )
 

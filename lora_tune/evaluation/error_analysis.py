@@ -1,15 +1,20 @@
-"""Errors of a classifier: by class, by confidence, and row by row."""
+"""Errors of a model: by class, by confidence, and row by row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from lora_tune.data.rows import Split
 from lora_tune.evaluation.model_evaluation import Evaluation
+from lora_tune.metrics.classification import sigmoid, softmax
 
-BINS = 10  # of confidence, of equal width
+MAX_BINS = 10  # of confidence, with about equally many rows
+MIN_BIN_ROWS = 10  # on average
 MAX_CASES = 10  # rows of each kind
 MAX_ROC_POINTS = 200  # of a curve
+MIN_SUPPORT = 5  # rows or entities, below which a class is the worst only if there is no other
+GROUP_TITLES = {"labels": "label", "tags": "entity type"}  # by output kind
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class ErrorCases:
     fixed: list[int]  # only the adapted model is correct
     broken: list[int]  # only the other model is correct
     mistakes: list[int]  # the adapted model is wrong
+    confidence: np.ndarray  # (rows,), of the adapted model, from 0 to 1
 
 
 def analyze_errors(
@@ -81,16 +87,60 @@ def analyze_errors(
     )
 
 
-def find_error_cases(adapted: Evaluation, other: Evaluation, labels: np.ndarray) -> ErrorCases:
+def summarize_errors(evaluation: Evaluation, split: Split) -> str:
+    """Name the worst class and the commonest confusion, or the worst label or entity type.
+
+    Returns:
+        A line; empty where the task has none of these.
+    """
+    task = evaluation.task
+    if task.has_classes:
+        return _summarize_confusion(evaluation, split)
+    groups = task.metrics_by_group(evaluation.outputs, split)
+    if task.output_kind not in GROUP_TITLES or not groups:
+        return ""
+    name, support, *_ = groups[0]
+    scored = [group for group in groups if group["f1"] is not None and group[support]]
+    if not scored:
+        return ""
+    scored = [group for group in scored if group[support] >= MIN_SUPPORT] or scored
+    worst = min(scored, key=lambda group: group["f1"])
+    return (
+        f"Worst {GROUP_TITLES[task.output_kind]}: {worst[name]}, F1 {worst['f1']:.3f} "
+        f"({worst[support]:,} {support})."
+    )
+
+
+def _summarize_confusion(evaluation: Evaluation, split: Split) -> str:
+    from sklearn.metrics import confusion_matrix
+
+    labels, names = split.rows.labels, split.rows.label_names
+    confusion = confusion_matrix(labels, evaluation.predictions, labels=range(len(names)))
+    support, correct = confusion.sum(axis=1), confusion.diagonal()
+    errors = confusion - np.diag(correct)
+    if not errors.any():
+        return "No test row is misclassified."
+    present = np.flatnonzero(support >= MIN_SUPPORT)
+    present = present if len(present) else np.flatnonzero(support)
+    worst = min(present, key=lambda number: correct[number] / support[number])
+    true, predicted = divmod(int(errors.argmax()), len(names))
+    return (
+        f"Worst class: {names[worst]}, recall {correct[worst] / support[worst]:.3f} "
+        f"({correct[worst]:,} of {support[worst]:,} rows). Commonest confusion: {names[true]} as "
+        f"{names[predicted]}, {errors[true, predicted]:,} of {support[true]:,} rows."
+    )
+
+
+def find_error_cases(adapted: Evaluation, other: Evaluation, split: Split) -> ErrorCases:
     """Find rows where only one of two models is correct, and the adapted model's errors.
 
     Args:
         adapted: evaluation of the adapted model.
         other: evaluation of another model on the same rows.
-        labels: (rows,), the true label IDs.
+        split: the rows, which have classes, labels or tags.
     """
-    is_correct, other_is_correct = adapted.predictions == labels, other.predictions == labels
-    confidence = adapted.probabilities.max(axis=1)
+    is_correct, confidence = _judge_rows(adapted, split)
+    other_is_correct, _ = _judge_rows(other, split)
 
     def most_confident(is_case: np.ndarray) -> list[int]:
         rows = np.flatnonzero(is_case)
@@ -100,7 +150,34 @@ def find_error_cases(adapted: Evaluation, other: Evaluation, labels: np.ndarray)
         fixed=most_confident(is_correct & ~other_is_correct),
         broken=most_confident(~is_correct & other_is_correct),
         mistakes=most_confident(~is_correct),
+        confidence=confidence,
     )
+
+
+def _judge_rows(evaluation: Evaluation, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """Whether all decisions of each row are correct, and how confident it is, (rows,) both.
+
+    A row's confidence is the probability of its most confident error; where it has none, of its
+    least confident decision.
+    """
+    task = evaluation.task
+    is_correct, confidence = np.ones(len(evaluation.outputs), bool), np.zeros(len(split.rows.texts))
+    for row, (outputs, labels) in enumerate(
+        zip(evaluation.outputs, split.rows.labels, strict=True)
+    ):
+        if not len(outputs):  # all words are truncated
+            continue
+        decisions = task.decide(outputs)
+        # Truncated words have no outputs.
+        errors = decisions != np.atleast_1d(labels)[: len(decisions)]
+        if task.output_kind == "labels":
+            (shares,) = sigmoid(outputs)
+            shares = np.where(decisions, shares, 1 - shares)
+        else:
+            shares = softmax(outputs).max(axis=1)
+        is_correct[row] = not errors.any()
+        confidence[row] = shares[errors].max() if errors.any() else shares.min()
+    return is_correct, confidence
 
 
 def _score_class(
@@ -137,16 +214,22 @@ def _share(part: int, total: int) -> float | None:
 def _measure_calibration(evaluation: Evaluation, labels: np.ndarray) -> tuple[list[Bin], float]:
     """Bin rows by confidence, and compute the expected calibration error (ECE).
 
-    ECE is the mean over rows of |mean confidence - accuracy| of the row's bin.
+    ECE is the mean over rows of |mean confidence - accuracy| of the row's bin. The bins have
+    about equally many rows, so that none is too small to judge.
 
-    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks"; Nguyen and O'Connor 2015,
+    "Posterior calibration and exploratory analysis for natural language processing models" (bins
+    of equal mass).
     """
     confidence = evaluation.probabilities.max(axis=1)
     is_correct = evaluation.predictions == labels
-    bin_numbers = np.minimum((confidence * BINS).astype(int), BINS - 1)  # (rows,)
+    count = max(1, min(MAX_BINS, len(labels) // MIN_BIN_ROWS))
+    # Between bins; rows of equal confidence are in one bin.
+    edges = np.quantile(confidence, np.arange(1, count) / count, method="inverted_cdf")
+    bin_numbers = np.searchsorted(edges, confidence, side="left")  # (rows,)
     bins = [
         Bin(int(in_bin.sum()), float(confidence[in_bin].mean()), float(is_correct[in_bin].mean()))
-        for in_bin in (bin_numbers == number for number in range(BINS))
+        for in_bin in (bin_numbers == number for number in range(count))
         if in_bin.any()
     ]
     error = sum(b.rows * abs(b.confidence - b.accuracy) for b in bins) / len(labels)

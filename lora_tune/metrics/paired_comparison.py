@@ -16,7 +16,7 @@ from lora_tune.metrics.statistics import (
     permutation_test,
 )
 
-MIN_DISCORDANT = 20  # rows that differ, below which a bootstrap interval is unreliable
+MIN_DIFFERING = 20  # rows, below which a bootstrap interval is unreliable
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class PairedComparison:
 
     rows: int
     difference: float  # first - second
-    interval: tuple[float, float] | None  # of it, at CONFIDENCE; None where too few rows differ
+    interval: tuple[float, float] | None  # of it, at CONFIDENCE
+    interval_reason: str | None  # why there is no interval; None where there is one
     p_value: float  # two-sided: exact McNemar where rows are correct or not, else permutation
     first_only: int  # rows where the first alone is correct, or is better
     second_only: int
@@ -49,13 +50,18 @@ def compare_counts(first: np.ndarray, second: np.ndarray, metric: Metric) -> Pai
     if metric == ACCURACY:
         return compare_rows(first[:, 0] > 0, second[:, 0] > 0)
     p_value, deviation = permutation_test(first, second, metric.from_sums)
-    interval = None
-    if np.count_nonzero((first != second).any(axis=1)) >= MIN_DISCORDANT:
+    interval, reason = None, None
+    differing = int((first != second).any(axis=1).sum())
+    if differing < MIN_DIFFERING:
+        reason = f"no interval: {_rows(differing)} of {len(first):,} differ, expected at least "
+        reason += f"{MIN_DIFFERING} for a bootstrap"
+    else:
         width = first.shape[1]
         interval = metric_interval(
             np.concatenate([first, second], axis=1),
             lambda sums: metric.from_sums(sums[..., :width]) - metric.from_sums(sums[..., width:]),
         )
+        reason = None if interval else "no interval: the bootstrap is undefined for these rows"
     # Whether a row favors the first: how the metric changes when that row alone is exchanged.
     gaps = first - second
     sums = first.sum(axis=0), second.sum(axis=0)
@@ -66,6 +72,7 @@ def compare_counts(first: np.ndarray, second: np.ndarray, metric: Metric) -> Pai
         rows=len(first),
         difference=difference,
         interval=interval,
+        interval_reason=reason,
         p_value=p_value,
         first_only=int((sign * (difference - exchanged) > 0).sum()),
         second_only=int((sign * (difference - exchanged) < 0).sum()),
@@ -82,11 +89,11 @@ def compare_rows(first_correct: np.ndarray, second_correct: np.ndarray) -> Paire
     """
     gains = first_correct.astype(float) - second_correct
     first_only, second_only = int((gains > 0).sum()), int((gains < 0).sum())
-    enough = first_only + second_only >= MIN_DISCORDANT
     return PairedComparison(
         rows=len(gains),
         difference=float(gains.mean()),
-        interval=paired_interval(gains) if enough else None,
+        interval=paired_interval(first_only, second_only, len(gains)),
+        interval_reason=None,
         p_value=mcnemar_p_value(first_only, second_only),
         first_only=first_only,
         second_only=second_only,
@@ -115,28 +122,34 @@ def describe_comparison(
     p_value = paired.p_value if p_value is None else p_value
     correction = f" after Holm's correction for {comparisons} comparisons" * (comparisons > 1)
     written_p = format_p_value(p_value) + correction
+    single = " for this comparison alone" * (comparisons > 1)
     if p_value < SIGNIFICANCE:
         word = "better" if (paired.difference > 0) != metric.lower_is_better else "worse"
         sign = 1 if paired.difference > 0 else -1
         amount = metric.format_difference(paired.difference)
-        sentence = f"{first} is {word} than {second} by {amount}"
-        if paired.interval:
-            low, high = sorted(sign * end for end in paired.interval)
-            single = " for this comparison alone" * (comparisons > 1)
-            interval = metric.format_interval(low, high)
-            sentence += f", {CONFIDENCE:.0%} interval{single} {interval}"
-        return f"{sentence}, {written_p}."
+        interval = _describe_interval(paired, metric, sign, single)
+        return f"{first} is {word} than {second} by {amount}, {interval}, {written_p}."
     smallest = paired.minimum_detectable_difference(SIGNIFICANCE / comparisons)
     detectable = metric.format_difference(smallest) if smallest is not None else "none"
     power = f"minimum detectable difference with {_rows(paired.rows)}: {detectable}"
+    interval = _describe_interval(paired, metric, 1, single)
     if not paired.first_only + paired.second_only:
         same = (
             "are correct on the same rows" if metric == ACCURACY else "score the same on each row"
         )
-        return f"{first} and {second} {same}: no significant difference; {power}."
+        shown = f" ({interval})" if paired.interval else ""
+        return f"{first} and {second} {same}: no significant difference{shown}; {power}."
     plus = "+" if paired.difference >= 0 else "-"
-    measured = f"{plus}{metric.format_difference(paired.difference)}, {written_p}"
+    measured = f"{plus}{metric.format_difference(paired.difference)}, {interval}, {written_p}"
     return f"{first} against {second}: no significant difference ({measured}); {power}."
+
+
+def _describe_interval(paired: PairedComparison, metric: Metric, sign: int, single: str) -> str:
+    """Format the interval of a difference times a sign, or say why there is none."""
+    if not paired.interval:
+        return paired.interval_reason or "no interval"
+    low, high = sorted(sign * end for end in paired.interval)
+    return f"{CONFIDENCE:.0%} interval{single} {metric.format_interval(low, high)}"
 
 
 def format_p_value(p_value: float) -> str:

@@ -12,7 +12,9 @@ from lora_tune.evaluation.results import TITLES
 from lora_tune.report.classifier_plots import calibration_plot, roc_plot
 from lora_tune.report.confusion_matrix import confusion_plot
 from lora_tune.report.metric_plots import results_plot
-from lora_tune.report.training_plots import length_plot, loss_plot, metric_plot
+from lora_tune.report.regression_plots import scatter_plot
+from lora_tune.report.training_plots import length_plot, loss_plot, metric_plots
+from lora_tune.tasks import make_task
 
 REPORT_FILE = "report.html"
 TEMPLATE = "report.html.jinja"
@@ -29,7 +31,9 @@ def write_report(folder: Path) -> Path:
     run = read_run(folder)
     path = folder / REPORT_FILE
     try:
-        page = fill_template(TEMPLATE, run=run, plots=_draw_plots(run))
+        page = fill_template(
+            TEMPLATE, run=run, plots=_draw_plots(run), metric_plots=_draw_metrics(run)
+        )
     except (KeyError, UndefinedError) as error:
         raise ArtifactError(
             f"{folder}: its files lack an entry that this version of lora_tune expects ({error}); "
@@ -98,10 +102,22 @@ def _draw_plots(run: SavedRun) -> dict[str, str]:
     }
     if run.evaluations and run.steps:
         plots["losses"] = loss_plot(run.steps, run.evaluations, kept_epoch=kept_epoch)
-        plots["metrics"] = metric_plot(run.evaluations, kept_epoch=kept_epoch)
+    if make_task(comparison["task"]).output_kind == "value":
+        true, predicted = (
+            [float(row[key]) for row in run.predictions] for key in ("label", "adapted")
+        )
+        plots["scatter"] = scatter_plot(true, predicted)
     if "error_analysis" in comparison:
         plots |= _draw_error_analysis(comparison["error_analysis"], run.data["labels"])
     return plots
+
+
+def _draw_metrics(run: SavedRun) -> list[str]:
+    """Draw each validation metric, where the run was evaluated while it trained."""
+    if not run.evaluations:
+        return []
+    kept_epoch = run.comparison["overfitting"]["kept_epoch"]
+    return metric_plots(run.evaluations, kept_epoch=kept_epoch)
 
 
 def _draw_error_analysis(analysis: dict[str, Any], labels: list[str]) -> dict[str, str]:

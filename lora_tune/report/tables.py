@@ -126,6 +126,7 @@ def comparison_table(comparison: Comparison, *, shown_warnings: Sequence[str] = 
     headers = [name.replace("_", " ") for name in [*headers, *others]]
     headers += ["trained parameters", "train seconds"][: len(rows[0]) - len(headers)]
     lines = [comparison.headline, format_table(rows, headers)]
+    lines += [comparison.error_summary] if comparison.error_summary else []
     lines += [c.verdict for c in comparison.comparisons if c.verdict not in comparison.headline]
     if comparison.groups:
         lines += ["", _groups_table(comparison.groups), ""]

@@ -8,7 +8,7 @@ from lora_tune.report.svg import DASHES, INK, LORA, OTHER, THIRD, draw_svg
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = ("o", "s", "^", "D")
+SMALL_HEIGHT = 2.4  # inches
 NOT_METRICS = ("epoch", "step", "train_loss", "validation_loss")
 
 
@@ -51,28 +51,27 @@ def loss_plot(
     return draw_svg(draw, f"Training and validation loss. Validation loss: {losses}.")
 
 
-def metric_plot(evaluations: Sequence[Mapping[str, float]], *, kept_epoch: float | None) -> str:
-    """Plot the validation metrics of each evaluation by epoch."""
+def metric_plots(
+    evaluations: Sequence[Mapping[str, float]], *, kept_epoch: float | None
+) -> list[str]:
+    """Plot each validation metric by epoch, one plot for each metric."""
     names = [name for name in evaluations[0] if name not in NOT_METRICS]
+    return [_metric_plot(name, evaluations, kept_epoch) for name in names]
+
+
+def _metric_plot(
+    name: str, evaluations: Sequence[Mapping[str, float]], kept_epoch: float | None
+) -> str:
+    title = name.replace("_", " ")
 
     def draw(axes: "Axes") -> None:
-        for number, name in enumerate(names):
-            axes.plot(
-                [row["epoch"] for row in evaluations],
-                [row[name] for row in evaluations],
-                f"{MARKERS[number % len(MARKERS)]}{DASHES[number % len(DASHES)]}",
-                color=(LORA, OTHER, THIRD, INK)[number % 4],
-                label=name.replace("_", " "),
-            )
+        epochs = [row["epoch"] for row in evaluations]
+        axes.plot(epochs, [row[name] for row in evaluations], "o--", color=LORA)
         _mark_epoch(axes, kept_epoch)
-        axes.legend()
+        axes.set_ylabel(title)
 
-    epochs = "; ".join(
-        f"epoch {row['epoch']:g}: "
-        + ", ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in names)
-        for row in evaluations
-    )
-    return draw_svg(draw, f"Validation metrics. {epochs}.")
+    epochs = ", ".join(f"epoch {row['epoch']:g} {row[name]:.3f}" for row in evaluations)
+    return draw_svg(draw, f"Validation {title}: {epochs}.", height=SMALL_HEIGHT)
 
 
 def length_plot(

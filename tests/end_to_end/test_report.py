@@ -57,7 +57,7 @@ def test_it_is_self_contained_and_fits(run, browser, tmp_path, width, scheme):
         assert log.messages == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         plots = page.locator("figure svg")
-        assert plots.count() == 7
+        assert plots.count() == 8
         for plot in plots.all():
             box = plot.bounding_box()
             assert box["width"] > 200

@@ -35,7 +35,7 @@ def test_an_interrupted_curve_is_resumed(recipe, tmp_path, capsys, monkeypatch):
     assert trained == [16, 30, 30, 48]
     shown = capsys.readouterr().out
     assert f"16 rows: finished before, in {folder}/16" in shown
-    assert "From 30 to 48 rows, on the same 32 test rows: LoRA" in shown
+    assert "From 16 to 48 rows, 3 points on the same 32 test rows, accuracy per doubling" in shown
     assert sorted(path.name for path in folder.iterdir()) == ["16", "30", "48", "curve.html"]
     page = (folder / "curve.html").read_text()
     assert "TF-IDF" in page

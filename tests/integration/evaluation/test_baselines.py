@@ -146,9 +146,9 @@ def test_a_validation_set_that_copies_the_test_set_is_reported(run_tiny, rows, t
 
 
 def test_overfitting_is_reported(run_tiny, tmp_path):
-    # One word gives the label of most rows; in some training rows it is wrong, and these are
-    # learned last.
-    for split, count, wrong in (("train", 48, 8), ("validation", 24, 0), ("test", 24, 0)):
+    # One word gives the label of most rows; in some rows it is wrong, and the training rows among
+    # them are learned last, by heart.
+    for split, count, wrong in (("train", 48, 8), ("validation", 100, 16), ("test", 24, 0)):
         lines = []
         for i in range(count):
             label = ["negative", "positive"][i % 2]
@@ -158,15 +158,17 @@ def test_overfitting_is_reported(run_tiny, tmp_path):
     data = {"source": str(tmp_path), "validation": {"split": "validation", "fraction": None}}
     shown = []
     # A learning rate low enough for the same course on every processor.
-    training = {"num_train_epochs": 24, "learning_rate": 0.003, "per_device_train_batch_size": 4}
+    training = {"num_train_epochs": 40, "learning_rate": 0.006, "per_device_train_batch_size": 4}
     dropout = {"dropout": 0.0}  # its random numbers may change with the code
     folder = run_tiny(data=data, model=dropout, lora=dropout, training=training, show=shown.append)
     history = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
     losses = [row["validation_loss"] for row in history]
-    assert losses[-1] > 1.02 * min(losses)  # else there is no overfitting to report
-    warning = next(text for text in shown if text.startswith("Overfitting: "))
+    assert losses[-1] > 1.2 * min(losses)  # else there is no overfitting to report
+    warning = next(text for text in shown if "Overfitting: " in text)
+    kept = json.loads((folder / "comparison.json").read_text())["overfitting"]["kept_step"]
+    assert f"Kept: the weights of step {kept} (epoch" in warning
     best = history[int(np.argmin(losses))]
-    assert f"from epoch {best['epoch']:g} to 24 the training loss fell" in warning
+    assert f"from epoch {best['epoch']:g} to 40 the training loss fell" in warning
     steps = [json.loads(line) for line in (folder / "training_loss.jsonl").read_text().splitlines()]
     assert len(steps) >= 40
     assert np.mean([s["train_loss"] for s in steps]) == pytest.approx(

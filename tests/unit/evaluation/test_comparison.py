@@ -42,13 +42,13 @@ def test_an_adapter_that_changes_nothing_shows_no_difference():
     found = compare_systems(labels, majority=labels == 1, base=base, lora=base)
     comparison = next(c for c in found.comparisons if c.name == "base")
     paired = comparison.paired
-    assert (paired.difference, paired.interval, paired.p_value) == (0, None, 1)
+    assert (paired.difference, paired.p_value) == (0, 1)
     assert comparison.verdict == (
-        "LoRA and the base model are correct on the same rows: no significant difference; "
-        "minimum detectable difference with 2,000 rows: 0.4 points."
+        "LoRA and the base model are correct on the same rows: no significant difference (95% "
+        "interval -0.2 to 0.2); minimum detectable difference with 2,000 rows: 0.4 points."
     )
     assert found.headline.startswith("LoRA does not beat the base model.")
-    assert found.difference_interval is None
+    assert found.difference_interval == pytest.approx((-0.0019, 0.0019), abs=1e-4)
 
 
 def test_a_planted_gain_of_five_points_is_a_gain():
@@ -99,7 +99,9 @@ def test_a_few_rows_show_no_difference(rows):
     text = json.dumps(found.to_json(), allow_nan=False)
     count = "1 row" if rows == 1 else f"{rows} rows"
     p_value = format_p_value(0.5 ** (rows - 1))
-    assert f"no significant difference (+100.0 points, {p_value})" in text
+    low = min(0, (rows - 3.8415) / (rows + 3.8415))
+    interval = f"95% interval {100 * low:.1f} to 100.0"
+    assert f"no significant difference (+100.0 points, {interval}, {p_value})" in text
     assert f"minimum detectable difference with {count}: none" in text
 
 

@@ -12,7 +12,8 @@ def test_verdicts_of_rows_that_are_correct_or_not():
     first[:13], second[6:26] = False, False
     paired = compare_rows(first, second)
     assert describe_comparison(paired, "LoRA", "the linear probe") == (
-        "LoRA against the linear probe: no significant difference (+1.8 points, p = 0.17); "
+        "LoRA against the linear probe: no significant difference (+1.8 points, 95% interval -0.4 "
+        "to 4.2, p = 0.17); "
         "minimum detectable difference with 400 rows: 3.1 points."
     )
     worse = compare_rows(second, np.ones(400, bool))
@@ -47,11 +48,27 @@ def test_a_metric_that_is_not_a_proportion():
     )
 
 
-def test_few_rows_that_differ_give_no_interval():
+@pytest.mark.parametrize("differing", [0, 1, 11, 18, 19, 20])
+def test_accuracies_have_an_interval_however_few_rows_differ(differing):
+    first, second = np.ones(400, bool), np.ones(400, bool)
+    second[:differing] = False
+    paired = compare_rows(first, second)
+    low, high = paired.interval
+    assert low <= differing / 400 <= high
+    assert paired.interval_reason is None
+    assert "95% interval" in describe_comparison(paired, "LoRA", "the base model")
+
+
+def test_few_rows_that_differ_in_another_metric_give_a_reason():
     random = np.random.default_rng(6)
     one = random.integers(0, 4, (200, 3)).astype(float)
     other = one.copy()
     other[:19, 0] += 1
-    assert compare_counts(one, other, ENTITY_F1).interval is None
+    paired = compare_counts(one, other, ENTITY_F1)
+    reason = "no interval: 19 rows of 200 differ, expected at least 20 for a bootstrap"
+    assert (paired.interval, paired.interval_reason) == (None, reason)
+    assert reason in describe_comparison(paired, "LoRA", "the base model", metric=ENTITY_F1)
     other[:20, 0] += 1
-    assert compare_counts(one, other, ENTITY_F1).interval is not None
+    paired = compare_counts(one, other, ENTITY_F1)
+    assert paired.interval is not None
+    assert paired.interval_reason is None

@@ -52,27 +52,48 @@ def test_holm_is_that_of_statsmodels(count, random):
     assert holm(p_values) == pytest.approx(expected.tolist(), abs=1e-9)
 
 
-def test_paired_interval_is_that_of_scipy(random):
-    from scipy.stats import bootstrap
+@pytest.mark.parametrize(
+    ("first_only", "second_only", "rows", "expected"),
+    [
+        (40, 20, 160, (0.0309, 0.2181)),
+        (0, 0, 96, (-0.0385, 0.0385)),  # z**2 / (rows + z**2)
+        (100, 0, 2000, (0.0413, 0.0604)),
+        (6, 0, 6, (0.2193, 1.0)),  # (rows - z**2) / (rows + z**2)
+        (5, 0, 100, (0.0, 0.1118)),  # McNemar's exact test does not reject 0
+        (1, 7, 21, (-0.5172, 0.0)),  # airway data; Fagerland et al. 2014: -0.517 to -0.026
+    ],
+)
+def test_paired_interval_of_known_cases(first_only, second_only, rows, expected):
+    low, high = paired_interval(first_only, second_only, rows)
+    assert (low, high) == pytest.approx(expected, abs=1e-4)
+    swapped = paired_interval(second_only, first_only, rows)
+    assert swapped == pytest.approx((-high, -low), abs=1e-9)
 
-    first, second = random.random(300), random.random(300) * 0.9  # no ties
-    expected = bootstrap(
-        (first, second),
-        lambda x, y, axis: x.mean(axis=axis) - y.mean(axis=axis),
-        paired=True,
-        n_resamples=9999,
-        method="BCa",
-        batch=1000,  # the draws depend on it
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    low, high = paired_interval(first - second)
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-9)
-    assert low < first.mean() - second.mean() < high
+
+@pytest.mark.parametrize(("b", "c", "rows"), [(30, 12, 200), (9, 1, 60), (14, 0, 80)])
+def test_the_ends_of_the_paired_interval_are_where_the_score_test_rejects(b, c, rows):
+    """The likelihood of shares, given their difference, is maximized numerically."""
+    from scipy.optimize import minimize_scalar
+
+    for end in paired_interval(b, c, rows):
+
+        def loss(share, end=end):  # share of rows where only the second is correct
+            chances = np.maximum([share + end, share, 1 - 2 * share - end], 1e-300)
+            return -np.dot([b, c, rows - b - c], np.log(chances))
+
+        bounds = (max(0, -end), (1 - end) / 2)
+        share = minimize_scalar(loss, bounds=bounds, options={"xatol": 1e-12}).x
+        variance = rows * (2 * share + end - end**2)
+        assert abs(b - c - rows * end) == pytest.approx(1.95996 * math.sqrt(variance), rel=1e-3)
 
 
-@pytest.mark.parametrize("gains", [np.zeros(40), np.ones(40), np.zeros(1)])
-def test_rows_without_variation_give_no_interval(gains):
-    assert paired_interval(gains) is None
+@pytest.mark.parametrize("rows", [1, 5, 200])
+def test_the_paired_interval_agrees_with_the_test(rows):
+    for b in range(min(rows, 8) + 1):
+        for c in range(min(rows - b, 8) + 1):
+            low, high = paired_interval(b, c, rows)
+            assert -1 <= low <= (b - c) / rows <= high <= 1
+            assert (low > 0 or high < 0) == (mcnemar_p_value(b, c) < 0.05), (b, c)
 
 
 def test_minimum_detectable_difference_by_hand():
@@ -100,20 +121,25 @@ def test_minimum_detectable_difference_has_the_power_it_claims(share, random):
 
 
 @pytest.mark.slow
-def test_intervals_have_the_coverage_that_they_claim(monkeypatch):
+@pytest.mark.parametrize("discordant", [2, 5, 11, 18, 40])  # rows, on average
+@pytest.mark.parametrize("share", [0.5, 0.8, 1.0])  # of them, where only the first is correct
+def test_paired_intervals_have_the_coverage_that_they_claim(discordant, share):
+    """Over 2,000 test sets; where few rows differ, an interval covers more than it claims."""
+    random, rows = np.random.default_rng(3), 300
+    chances = np.array([share, 1 - share]) * discordant / rows
+    counts = random.multinomial(rows, [*chances, 1 - chances.sum()], 2000)
+    drawn, times = np.unique(counts[:, :2], axis=0, return_counts=True)
+    intervals = [paired_interval(b, c, rows) for b, c in drawn.tolist()]
+    covered = [low <= chances[0] - chances[1] <= high for low, high in intervals]
+    assert np.average(covered, weights=times) >= 0.93
+
+
+@pytest.mark.slow
+def test_wilson_intervals_have_the_coverage_that_they_claim():
     """Over 1,000 test sets; benchmarks/quality/interval_coverage.py simulates more."""
-    monkeypatch.setattr("lora_tune.metrics.statistics.RESAMPLES", 999)
-    random = np.random.default_rng(3)
-    bootstrap = wilson = 0
-    for _ in range(1000):
-        chance = random.random(200)
-        gains = (chance < 0.12).astype(float) - (chance > 0.95)
-        low, high = paired_interval(gains)
-        bootstrap += low <= 0.07 <= high
-        low, high = wilson_interval(int((chance < 0.8).sum()), 200)
-        wilson += low <= 0.8 <= high
-    assert 930 <= bootstrap <= 970
-    assert 930 <= wilson <= 970
+    correct = np.random.default_rng(3).binomial(200, 0.8, 1000)
+    intervals = [wilson_interval(int(count), 200) for count in correct]
+    assert 0.93 <= np.mean([low <= 0.8 <= high for low, high in intervals]) <= 0.97
 
 
 def test_interval_of_a_ratio_is_that_of_scipy(random):
