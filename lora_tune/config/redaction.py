@@ -36,8 +36,13 @@ def is_secret(name: str) -> bool:
     return bool(SECRET_NAME.search(name))
 
 
-def redact(text: str) -> str:
-    """Replace each secret in a text, also inside JSON, by the name of its variable or by `***`."""
+def redact(text: str, *, ignore_case: bool = False) -> str:
+    """Replace each secret in a text, also inside JSON, by the name of its variable or by `***`.
+
+    Args:
+        text: the text.
+        ignore_case: whether secrets are also found in other case, as in words without their case.
+    """
     values = {
         form: name
         for name, value in os.environ.items()
@@ -47,7 +52,11 @@ def redact(text: str) -> str:
     }
     for value in sorted(values, key=len, reverse=True):
         for form in (value, json.dumps(value, ensure_ascii=False)[1:-1]):
-            text = text.replace(form, f"${{oc.env:{values[value]}}}")
+            replacement = f"${{oc.env:{values[value]}}}"
+            if ignore_case:
+                text = re.sub(re.escape(form), replacement, text, flags=re.IGNORECASE)
+            else:
+                text = text.replace(form, replacement)
     for pattern, replacement in CREDENTIALS_IN_URL:
         text = pattern.sub(replacement, text)
     return text

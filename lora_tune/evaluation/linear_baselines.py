@@ -1,15 +1,24 @@
 """Baselines of one output a row: a constant, TF-IDF with a linear model, and a linear probe."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lora_tune.data.segmentation import find_terms
+from lora_tune.config.redaction import redact
+from lora_tune.data.rows import Split
 from lora_tune.data.splits import Data
-from lora_tune.evaluation.linear_models import LINEAR_MODELS, LinearModel
+from lora_tune.evaluation.fitted_baselines import (
+    FittedBaseline,
+    LinearModel,
+    PooledFeatures,
+    TfidfFeatures,
+    fit_pooled_features,
+    make_vectorizer,
+)
+from lora_tune.evaluation.linear_models import LINEAR_MODELS, ConstantModel
 from lora_tune.evaluation.model_evaluation import Evaluation, evaluate_outputs
 from lora_tune.evaluation.results import LINEAR_PROBE, TFIDF, Result
 from lora_tune.tasks import Task
@@ -22,44 +31,52 @@ MAX_WEIGHTS = 4_000_000  # of the TF-IDF baseline; the rarest terms of more are 
 def constant_baseline(data: Data, task: Task) -> Result:
     """Predict the same for every row, by the labels of train."""
     start = time.perf_counter()
-    constant = LINEAR_MODELS[task.output_kind].fit_constant(data.train.rows.labels, data.labels)
-    outputs = [constant.output[None] for _ in data.test.rows.texts]
-    evaluation = evaluate_outputs(outputs, data.test, task)
+    constant = fit_constant(data, task)
+    evaluation = evaluate_constant(constant, data.test, task)
     return Result(constant.name, evaluation, 0, time.perf_counter() - start, constant.note)
+
+
+def fit_constant(data: Data, task: Task) -> ConstantModel:
+    """Fit the constant prediction to the labels of train."""
+    return LINEAR_MODELS[task.output_kind].fit_constant(data.train.rows.labels, data.labels)
+
+
+def evaluate_constant(constant: ConstantModel, split: Split, task: Task) -> Evaluation:
+    """Evaluate a constant prediction on the rows of a split."""
+    return evaluate_outputs([constant.output[None] for _ in split.rows.texts], split, task)
 
 
 def tfidf_baseline(data: Data, task: Task) -> Result:
     """Fit a linear model to the TF-IDF of one- and two-word terms: no language model at all."""
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
     start = time.perf_counter()
-    for min_rows in (2, 1):  # a term of one row generalizes to no other, unless all are so
-        terms = TfidfVectorizer(
-            ngram_range=(1, 2),
-            tokenizer=find_terms,
-            token_pattern=None,
-            lowercase=False,
-            sublinear_tf=True,
-            min_df=min_rows,
-            max_features=MAX_WEIGHTS // len(data.labels),
-        )
-        try:
-            train = terms.fit_transform(data.train.rows.texts)
-            break
-        except ValueError:  # no term is left
-            continue
-    else:
+    texts = {name: split.rows.texts for name, split in data.splits.items()}
+    found = _fit_tfidf(texts.pop("train"), max_terms=MAX_WEIGHTS // len(data.labels))
+    if found is None:
         evaluation = constant_baseline(data, task).evaluation
         return Result(TFIDF, evaluation, 0, time.perf_counter() - start, "no words in train")
-    inputs = {
-        "train": train,
-        "validation": terms.transform(data.validation.rows.texts),
-        "test": terms.transform(data.test.rows.texts),
-    }
-    named = {f"{len(terms.vocabulary_):,} terms": inputs}
+    features, train = found
+    inputs = {"train": train} | {name: features.transform(own) for name, own in texts.items()}
+    named = {f"{len(features.terms):,} terms": inputs}
     fitted = _fit_best(named, TFIDF_STRENGTHS, data, task, title="TF-IDF")
-    seconds = time.perf_counter() - start
-    return Result(TFIDF, fitted.evaluation, fitted.parameters, seconds, fitted.note)
+    return _make_result(TFIDF, fitted, features, time.perf_counter() - start)
+
+
+def _fit_tfidf(texts: Sequence[str], *, max_terms: int) -> tuple[TfidfFeatures, Any] | None:
+    """Fit TF-IDF features to the texts of train, and compute them; None without any words."""
+    for min_rows in (2, 1):  # a term of one row generalizes to no other, unless all are so
+        vectorizer = make_vectorizer(min_df=min_rows, max_features=max_terms)
+        try:
+            train = vectorizer.fit_transform(texts)
+        except ValueError:  # no term is left
+            continue
+        terms = vectorizer.get_feature_names_out().tolist()
+        # The terms may be published: none of them is a secret of the environment.
+        redacted = redact("\n".join(terms), ignore_case=True).split("\n")
+        kept = [i for i, term in enumerate(terms) if redacted[i] == term]
+        if kept:
+            features = TfidfFeatures([terms[i] for i in kept], vectorizer.idf_[kept])
+            return features, train if len(kept) == len(terms) else features.transform(texts)
+    return None
 
 
 def linear_probe(
@@ -76,17 +93,25 @@ def linear_probe(
         feature_seconds: what running the frozen model over train and validation took.
     """
     start = time.perf_counter()
-    inputs = {f"{name} pooled": _standardize(features) for name, features in pooled.items()}
+    features = {
+        f"{name} pooled": fit_pooled_features(name, splits["train"])
+        for name, splits in pooled.items()
+    }
+    inputs = {
+        name: {split: own.transform(values) for split, values in pooled[own.pooling].items()}
+        for name, own in features.items()
+    }
     fitted = _fit_best(inputs, PROBE_STRENGTHS, data, task, title="linear probe")
     seconds = feature_seconds + time.perf_counter() - start
-    return Result(LINEAR_PROBE, fitted.evaluation, fitted.parameters, seconds, fitted.note)
+    return _make_result(LINEAR_PROBE, fitted, features[fitted.inputs], seconds)
 
 
 @dataclass(frozen=True)
 class _Fitted:
     evaluation: Evaluation
-    parameters: int
-    note: str
+    model: LinearModel
+    inputs: str  # the name of those that were chosen
+    strength: float
 
 
 def _fit_best(
@@ -105,7 +130,7 @@ def _fit_best(
     from tqdm import tqdm
 
     models = LINEAR_MODELS[task.output_kind]
-    best: tuple[tuple[float, float], str, LinearModel, Any] | None = None
+    best: tuple[tuple[float, float], LinearModel, str, float] | None = None
     candidates = [(name, strength) for name in inputs for strength in strengths]
     for name, strength in tqdm(candidates, desc=title, unit="fit", disable=None, leave=False):
         model = models.fit(inputs[name]["train"], data.train.rows.labels, data.labels, strength)
@@ -114,15 +139,21 @@ def _fit_best(
         sign = -1 if task.primary_metric.lower_is_better else 1
         score = (sign * metrics[task.primary_metric.name], -metrics["loss"])
         if best is None or score > best[0]:
-            best = (score, f"{name}, C={strength:g}", model, inputs[name]["test"])
+            best = (score, model, name, strength)
     assert best is not None
-    _, note, model, test = best
-    evaluation = evaluate_outputs(list(model.predict(test)[:, None]), data.test, task)
-    return _Fitted(evaluation, model.parameters, note)
+    _, model, name, strength = best
+    outputs = list(model.predict(inputs[name]["test"])[:, None])
+    return _Fitted(evaluate_outputs(outputs, data.test, task), model, name, strength)
 
 
-def _standardize(features: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    from sklearn.preprocessing import StandardScaler
-
-    scale = StandardScaler().fit(features["train"])
-    return {split: scale.transform(values) for split, values in features.items()}
+def _make_result(
+    system: str, fitted: _Fitted, features: TfidfFeatures | PooledFeatures, seconds: float
+) -> Result:
+    return Result(
+        system,
+        fitted.evaluation,
+        fitted.model.parameters,
+        seconds,
+        f"{fitted.inputs}, C={fitted.strength:g}",
+        FittedBaseline(features, fitted.model, fitted.strength),
+    )

@@ -1,23 +1,15 @@
 """Linear models of features, for tasks with one output a row: TF-IDF and linear probe use them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lora_tune.evaluation.fitted_baselines import MIN_PROBABILITY, LinearModel
 from lora_tune.evaluation.results import CONSTANT, MAJORITY
 
 MAX_ITERATIONS = 2000  # of a logistic regression's solver
-MIN_PROBABILITY = 1e-12  # so that its logarithm is finite
-
-
-@dataclass(frozen=True)
-class LinearModel:
-    """A fitted model."""
-
-    predict: Callable[[Any], np.ndarray]  # features (rows, width) -> outputs (rows, numbers)
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -45,13 +37,13 @@ class ClassModels:
         from sklearn.linear_model import LogisticRegression
 
         model = LogisticRegression(C=strength, max_iter=MAX_ITERATIONS).fit(features, labels)
-
-        def predict(rows: Any) -> np.ndarray:
-            shares = np.zeros((rows.shape[0], len(names)))  # 0 for classes that train lacks
-            shares[:, model.classes_] = model.predict_proba(rows)
-            return np.log(np.maximum(shares, MIN_PROBABILITY))
-
-        return LinearModel(predict, model.coef_.size + model.intercept_.size)
+        return LinearModel(
+            model.coef_.astype(float),
+            model.intercept_.astype(float),
+            model.coef_.size + model.intercept_.size,
+            classes=model.classes_.astype(np.int64),
+            class_count=len(names),
+        )
 
 
 class LabelsModels:
@@ -75,17 +67,14 @@ class LabelsModels:
             else None
             for column in labels.T
         ]
-        always = self.fit_constant(labels, names).output
-
-        def predict(rows: Any) -> np.ndarray:
-            columns = [
-                np.full(rows.shape[0], odds) if model is None else model.decision_function(rows)
-                for model, odds in zip(models, always, strict=True)
-            ]
-            return np.stack(columns, axis=1)
-
-        sizes = [model.coef_.size + model.intercept_.size for model in models if model is not None]
-        return LinearModel(predict, sum(sizes))
+        weights = np.zeros((len(names), features.shape[1]))
+        bias = self.fit_constant(labels, names).output  # of a label that all rows have, or none
+        sizes = 0
+        for number, model in enumerate(models):
+            if model is not None:
+                weights[number], bias[number] = model.coef_[0], model.intercept_[0]
+                sizes += model.coef_.size + model.intercept_.size
+        return LinearModel(weights, bias, sizes)
 
 
 class ValueModels:
@@ -103,7 +92,8 @@ class ValueModels:
         from sklearn.linear_model import Ridge
 
         model = Ridge(alpha=1 / strength).fit(features, labels)
-        return LinearModel(lambda rows: model.predict(rows)[:, None], model.coef_.size + 1)
+        weights = model.coef_.astype(float)[None]
+        return LinearModel(weights, np.array([float(model.intercept_)]), model.coef_.size + 1)
 
 
 # How labels of one kind are predicted without a language model. Their `fit` takes features (rows,
