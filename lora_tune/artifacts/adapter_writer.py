@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_tune.artifacts.manifest import CARD_FILE, TrainingRecord, write_manifest
+from lora_tune.artifacts.manifest import CARD_FILE, TrainingRecord, record_tensors, write_manifest
 from lora_tune.artifacts.model_card import write_model_card
 from lora_tune.config.redaction import redact
 from lora_tune.evaluation.comparison import Comparison, Cost
@@ -38,13 +38,12 @@ def save_adapter(
     Returns:
         What it took to train, and the bytes of its weights file.
     """
-    recipe, data = context.recipe, context.data
     adapter_bytes = write_peft_directory(
         model,
         folder,
         checkpoint=context.checkpoint,
         tokenizer=context.tokenizer,
-        labels=data.labels,
+        labels=context.data.labels,
         task=context.task,
     )
     cost = Cost(
@@ -58,15 +57,20 @@ def save_adapter(
     (folder / CARD_FILE).write_text(redact(card), encoding="utf-8")
     write_manifest(
         folder,
-        training=TrainingRecord(
-            task=context.task.name,
-            labels=data.labels,
-            checkpoint=context.checkpoint,
-            model_config=recipe.model,
-            recipe_name=recipe.name,
-            recipe=recipe.text,
-            data_fingerprint=data.fingerprint(),
-        ),
-        tensors=adapter_tensors(model),
+        training=record_training(context),
+        tensors=record_tensors(adapter_tensors(model)),
     )
     return cost
+
+
+def record_training(context: RunContext) -> TrainingRecord:
+    """Record what the models of a run are trained from, for their manifests."""
+    return TrainingRecord(
+        task=context.task.name,
+        labels=context.data.labels,
+        checkpoint=context.checkpoint,
+        model_config=context.recipe.model,
+        recipe_name=context.recipe.name,
+        recipe=context.recipe.text,
+        data_fingerprint=context.data.fingerprint(),
+    )
