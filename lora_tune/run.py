@@ -1,10 +1,12 @@
 """The steps of a run: recipe, data, baselines, trainings, comparison, adapter, run directory."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lora_tune.artifacts.adapter_writer import save_adapter
+from lora_tune.artifacts.baseline_writer import save_best_baseline
 from lora_tune.artifacts.reload_check import check_reload, record_outputs
 from lora_tune.artifacts.run_directory import create_run_directory
 from lora_tune.artifacts.run_writer import RunResults, write_run
@@ -13,6 +15,7 @@ from lora_tune.evaluation.baselines import evaluate_baselines
 from lora_tune.evaluation.comparison import compare, compare_examples
 from lora_tune.evaluation.custom_metrics import add_metrics
 from lora_tune.evaluation.error_analysis import summarize_errors
+from lora_tune.evaluation.results import Keep
 from lora_tune.report.page import REPORT_FILE, write_report
 from lora_tune.report.tables import data_table, render, run_tables, weights_line
 from lora_tune.system.environment import free_memory
@@ -27,6 +30,7 @@ def run_recipe(
     output: Path | None = None,
     show: Callable[[str], None],
     metrics: Sequence[Any] = (),
+    keep: Keep = "best",
 ) -> Path:
     """Train a recipe's adapter and compare it with everything cheaper on the same test rows.
 
@@ -34,6 +38,7 @@ def run_recipe(
         output: the run directory; None for `runs/<recipe>/<UTC time>`.
         show: takes each table or line, as text, when it is known.
         metrics: modules of evaluate, computed for every system; see `add_metrics`.
+        keep: `best` to save a baseline that the adapter does not beat as well, or `lora`.
 
     Returns:
         The run directory.
@@ -102,17 +107,22 @@ def run_recipe(
             comparison=comparison,
             unquantized=baselines.unquantized,
         )
+        kept = save_best_baseline(
+            run.baseline, context, baselines, comparison=comparison, keep=keep
+        )
         recorded = record_outputs(predictor, context.data.test.rows.inputs)
         del predictor
         free_memory()  # for the model that a fresh process loads
         reload = check_reload(run.adapter, recorded)
+        if kept is not None:
+            kept = replace(kept, reload=check_reload(run.baseline, kept.outputs))
 
         run_results = RunResults(
-            baselines, results, lora, overfitting, comparison, examples, cost, reload
+            baselines, results, lora, overfitting, comparison, examples, cost, reload, kept
         )
         write_run(run.folder, context, run_results)
         write_report(run.folder)
-        for table in run_tables(comparison, cost, reload, examples, context):
+        for table in run_tables(run_results, context, folder=run.shown):
             show(table)
     show(f"Adapter: {run.final / 'adapter'}")
     show(f"Report: {run.final / REPORT_FILE}")

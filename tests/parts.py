@@ -2,7 +2,7 @@
 
 import torch
 
-from lora_tune.artifacts.manifest import TrainingRecord, write_manifest
+from lora_tune.artifacts.manifest import TrainingRecord, record_tensors, write_manifest
 from lora_tune.config.data import DataConfig
 from lora_tune.config.lora import LoraConfig
 from lora_tune.config.model import ModelConfig
@@ -151,7 +151,7 @@ class Parts:
                 recipe=recipe,
                 data_fingerprint="",
             ),
-            tensors=adapter_tensors(self.adapted),
+            tensors=record_tensors(adapter_tensors(self.adapted)),
         )
 
     def _load(self, config):

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_tune.artifacts.manifest import CARD_FILE, TrainingRecord, write_manifest
+from lora_tune.artifacts.manifest import CARD_FILE, TrainingRecord, record_tensors, write_manifest
 from lora_tune.artifacts.model_card import write_model_card
 from lora_tune.config.redaction import redact
 from lora_tune.evaluation.comparison import Comparison, Cost
 from lora_tune.lora.adapter import adapter_tensors, write_peft_directory
 from lora_tune.run_context import RunContext
 from lora_tune.system.environment import peak_memory_bytes
+from lora_tune.tasks import Task
 from lora_tune.training.training import TrainedLora
 
 if TYPE_CHECKING:
@@ -38,13 +39,12 @@ def save_adapter(
     Returns:
         What it took to train, and the bytes of its weights file.
     """
-    recipe, data = context.recipe, context.data
     adapter_bytes = write_peft_directory(
         model,
         folder,
         checkpoint=context.checkpoint,
         tokenizer=context.tokenizer,
-        labels=data.labels,
+        labels=context.data.labels,
         task=context.task,
     )
     cost = Cost(
@@ -64,16 +64,25 @@ def save_adapter(
     (folder / CARD_FILE).write_text(redact(card), encoding="utf-8")
     write_manifest(
         folder,
-        training=TrainingRecord(
-            task=context.task.name,
-            labels=data.labels,
-            checkpoint=context.checkpoint,
-            model_config=recipe.model,
-            recipe_name=recipe.name,
-            recipe=recipe.text,
-            data_fingerprint=data.fingerprint(),
-            threshold=lora.result.evaluation.task.chosen_threshold,
-        ),
-        tensors=adapter_tensors(model),
+        training=record_training(context, lora.result.evaluation.task),
+        tensors=record_tensors(adapter_tensors(model)),
     )
     return cost
+
+
+def record_training(context: RunContext, task: Task) -> TrainingRecord:
+    """Record what a model of a run is trained from, for its manifest.
+
+    Args:
+        task: with the threshold of this model.
+    """
+    return TrainingRecord(
+        task=task.name,
+        labels=context.data.labels,
+        checkpoint=context.checkpoint,
+        model_config=context.recipe.model,
+        recipe_name=context.recipe.name,
+        recipe=context.recipe.text,
+        data_fingerprint=context.data.fingerprint(),
+        threshold=task.chosen_threshold,
+    )

@@ -1,4 +1,4 @@
-"""Records the files, the base model and the recipe of an adapter in its manifest."""
+"""Records the files, the base model and the recipe of an adapter or a baseline in its manifest."""
 
 import hashlib
 import json
@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
 
 from lora_tune.config.model import ModelConfig
 from lora_tune.config.redaction import redact
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 MANIFEST_FILE = "manifest.json"
+BASELINE_FILE = "baseline.json"
+BASELINE_WEIGHTS_FILE = "baseline.safetensors"
 CARD_FILE = "README.md"  # not verified, so that users can edit it here or on the Hub
 FORMAT = 1
 CHECKSUM_KEY = "sha256"  # the SHA-256 of the manifest's other keys
@@ -29,6 +33,8 @@ FILE_NAME = re.compile(r"\w[\w.-]*")
 # Keys of a base model's configuration that do not affect its outputs.
 IGNORED_KEYS = {"transformers_version", "_name_or_path", "dtype", "torch_dtype", "architectures"}
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+Kind = Literal["adapter", "tfidf", "linear_probe"]  # of what a manifest describes
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class TensorRecord:
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """The base model that an adapter was trained on, and how it was loaded for the training."""
+    """The base model that was trained on, and how it was loaded for the training."""
 
     name: str  # a Hub ID, or an absolute path
     revision: str | None  # Hub commit
@@ -76,7 +82,7 @@ class CheckpointRecord:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What an adapter was trained from."""
+    """What an adapter or a baseline was trained from."""
 
     task: str
     labels: list[str]  # in the order of their IDs
@@ -90,12 +96,12 @@ class TrainingRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything on which an adapter's outputs depend, and what it was trained from."""
+    """Everything on which the outputs depend, and what the model was trained from."""
 
     format: int
     task: str
     labels: list[str]  # in the order of their IDs
-    base: CheckpointRecord
+    base: CheckpointRecord | None  # None for TF-IDF, which needs no base model
     files: dict[str, FileRecord]  # all but the manifest and the model card
     tensors: dict[str, TensorRecord]  # of the weights file
     recipe_name: str
@@ -103,6 +109,17 @@ class Manifest:
     data_fingerprint: str  # of texts and labels of all splits
     versions: dict[str, str]  # of the libraries in training
     threshold: float | None = None  # as in the training record; older manifests lack it
+    kind: Kind = "adapter"  # older manifests, all of adapters, lack it
+
+    @property
+    def noun(self) -> str:
+        """What messages call it."""
+        return "adapter" if self.kind == "adapter" else "baseline"
+
+    @property
+    def weights_file(self) -> str:
+        """The name of the file with its tensors."""
+        return WEIGHTS_FILE if self.kind == "adapter" else BASELINE_WEIGHTS_FILE
 
 
 def record_tensors(tensors: "Mapping[str, torch.Tensor]") -> dict[str, TensorRecord]:
@@ -113,8 +130,16 @@ def record_tensors(tensors: "Mapping[str, torch.Tensor]") -> dict[str, TensorRec
     }
 
 
+def record_arrays(arrays: Mapping[str, np.ndarray]) -> dict[str, TensorRecord]:
+    """Hash arrays by name, as `record_tensors` does."""
+    return {
+        name: TensorRecord(list(array.shape), hashlib.sha256(array.tobytes()).hexdigest())
+        for name, array in sorted(arrays.items())
+    }
+
+
 def record_files(folder: Path) -> dict[str, FileRecord]:
-    """Hash every file of an adapter directory but its manifest and its model card."""
+    """Hash every file of a directory but its manifest and its model card."""
     return {
         path.name: FileRecord(path.stat().st_size, file_sha256(path))
         for path in sorted(folder.iterdir())
@@ -144,26 +169,31 @@ def write_manifest(
     folder: Path,
     *,
     training: TrainingRecord,
-    tensors: "Mapping[str, torch.Tensor]",
+    tensors: Mapping[str, TensorRecord],
+    kind: Kind = "adapter",
 ) -> None:
-    """Write the manifest of an adapter directory whose other files are complete.
+    """Write the manifest of a directory whose other files are complete.
 
     Args:
-        training: what the adapter was trained from.
-        tensors: the trained tensors in memory, so that verification finds errors in saving them.
+        training: what the adapter or the baseline was trained from.
+        tensors: records of the trained tensors in memory, so that verification finds errors in
+            saving them.
+        kind: of what the directory holds.
     """
+    needs_base = kind != "tfidf"
     manifest = Manifest(
         format=FORMAT,
         task=training.task,
         labels=training.labels,
-        base=record_checkpoint(training.checkpoint, training.model_config),
+        base=record_checkpoint(training.checkpoint, training.model_config) if needs_base else None,
         files=record_files(folder),
-        tensors=record_tensors(tensors),
+        tensors=dict(tensors),
         recipe_name=training.recipe_name,
         recipe=redact(training.recipe),
         data_fingerprint=training.data_fingerprint,
         threshold=training.threshold,
         versions=library_versions(),
+        kind=kind,
     )
     (folder / MANIFEST_FILE).write_text(render_manifest(asdict(manifest)), encoding="utf-8")
 
@@ -204,22 +234,33 @@ def read_manifest(folder: Path) -> Manifest:
         manifest = Manifest(
             **content
             | {
-                "base": CheckpointRecord(**content["base"]),
+                "base": CheckpointRecord(**content["base"]) if content["base"] else None,
                 "files": {name: FileRecord(**entry) for name, entry in content["files"].items()},
                 "tensors": {n: TensorRecord(**entry) for n, entry in content["tensors"].items()},
             }
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path}: damaged: {first_line(error)}") from None
+    if manifest.kind not in get_args(Kind):
+        raise ArtifactError(
+            f"{path}: found the kind {manifest.kind!r}, expected {', '.join(get_args(Kind))}; it "
+            "was written by another version of lora_tune"
+        )
+    if manifest.base is None and manifest.kind != "tfidf":
+        raise ArtifactError(f"{path}: damaged: it does not name the base model")
     unexpected = [
         name
         for name in manifest.files
         if not FILE_NAME.fullmatch(name) or Path(name).suffix in PICKLES
     ]
-    missing = [n for n in (CONFIG_FILE, WEIGHTS_FILE, LABELS_FILE) if n not in manifest.files]
+    own_files: tuple[str, ...] = (CONFIG_FILE, WEIGHTS_FILE, LABELS_FILE)
+    if manifest.kind != "adapter":
+        own_files = (BASELINE_FILE, BASELINE_WEIGHTS_FILE)
+    missing = [name for name in own_files if name not in manifest.files]
     if unexpected:
         raise ArtifactError(
-            f"{path}: damaged: it lists {unexpected[0]!r}, which is not a file of an adapter"
+            f"{path}: damaged: it lists {unexpected[0]!r}, which is not a file of an adapter "
+            "or a baseline"
         )
     if missing:
         raise ArtifactError(f"{path}: damaged: it does not list {missing[0]}")

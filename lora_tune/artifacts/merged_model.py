@@ -10,7 +10,7 @@ import numpy as np
 
 from lora_tune.artifacts.manifest import CARD_FILE
 from lora_tune.artifacts.model_card import write_merged_card
-from lora_tune.artifacts.saved_adapter import SavedAdapter, load_adapter_base
+from lora_tune.artifacts.saved_model import SavedModel, load_base
 from lora_tune.config.redaction import redact
 from lora_tune.data.batching import make_collator
 from lora_tune.data.rows import Split
@@ -67,13 +67,13 @@ class Parity:
 class Combination:
     """Adapters to merge, and how several are combined; see `combine_adapters`."""
 
-    adapters: list[SavedAdapter]
+    adapters: list[SavedModel]
     weights: list[float]  # one for each adapter
     method: str
     density: float  # share of values that TIES and DARE keep
 
     @property
-    def first(self) -> SavedAdapter:
+    def first(self) -> SavedModel:
         """The adapter whose base model, tokenizer and rows are used."""
         return self.adapters[0]
 
@@ -91,7 +91,7 @@ class Combination:
         )
 
 
-def check_compatible(adapters: Sequence[SavedAdapter]) -> None:
+def check_compatible(adapters: Sequence[SavedModel]) -> None:
     """Check that adapters have the same task, labels, base model and tokenizer.
 
     Raises:
@@ -135,13 +135,13 @@ def write_merged_model(
     """
     first = combination.first
     task = first.task
-    model, tokenizer, _ = load_adapter_base(first, base)
+    model, tokenizer, _ = load_base(first, base)
     adapted = combination.attach(model)
     unmerged = _compute_outputs(adapted, tokenizer, rows, task, title="unmerged")
-    if first.manifest.base.model_config().is_rounded:
+    if first.base.model_config().is_rounded:
         # PEFT would merge into the rounded weights and round the adapter away: merge into the full
         # precision model that computes with the same values.
-        model, _, _ = load_adapter_base(first, base, in_full=True)
+        model, _, _ = load_base(first, base, in_full=True)
         restore_weights(model, detach_adapter(adapted))
         adapted = combination.attach(model)
     with publishing(final) as draft:
@@ -161,16 +161,16 @@ def write_merged_model(
             (draft / name).write_text(redact(text), encoding="utf-8")
 
 
-def _describe_compatibility(adapter: SavedAdapter) -> dict[str, object]:
+def _describe_compatibility(adapter: SavedModel) -> dict[str, object]:
     """What must be the same for adapters that are combined, by its name in a message."""
     manifest = adapter.manifest
     files = manifest.files.items()
     return {
         "task": manifest.task,
         "labels": manifest.labels,
-        "base model's weights": sorted(manifest.base.weights_sha256.values()),
+        "base model's weights": sorted(adapter.base.weights_sha256.values()),
         "head": [name for name in manifest.tensors if ".lora_" not in name],
-        "base model's precision": manifest.base.model_config().precision,
+        "base model's precision": adapter.base.model_config().precision,
         "tokenizer": [file.sha256[:12] for name, file in files if name.startswith("tokenizer")],
     }
 
@@ -214,7 +214,7 @@ def _measure_parity(
     dtype: str,
 ) -> Parity:
     """Compare outputs, (outputs, numbers) of each row."""
-    task, base = combination.first.task, combination.first.manifest.base
+    task, base = combination.first.task, combination.first.base
     metric = task.primary_metric.name
     pairs = list(zip(merged, unmerged, strict=True))
     return Parity(

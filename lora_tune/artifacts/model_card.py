@@ -1,69 +1,27 @@
 """The card of an adapter or a merged model: what it is, its scores, how to load it."""
 
-import html
 import json
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from tabulate import tabulate
-
+from lora_tune.artifacts.card_text import (
+    REPOSITORY,
+    TASK_TEXTS,
+    code,
+    plain,
+    results_table,
+    table,
+    write_metadata,
+)
 from lora_tune.artifacts.manifest import Manifest
 from lora_tune.config.data import DataConfig
 from lora_tune.config.lora import LoraConfig
 from lora_tune.config.model import ModelConfig
-from lora_tune.evaluation.comparison import Comparison, Cost
-from lora_tune.evaluation.results import TITLES
+from lora_tune.evaluation.comparison import Comparison, Cost, describe_recommendation
 from lora_tune.models.quantization import quantization_options
 from lora_tune.run_context import RunContext
 from lora_tune.tasks import Task, make_task
 
-
-@dataclass(frozen=True)
-class TaskText:
-    """What a card says about a kind of task."""
-
-    purpose: str  # of an adapter, as an infinitive; may hold {labels}
-    limits: str  # a sentence on what it always predicts
-    pipeline: str  # among the pipelines of transformers, and the Hub's tasks
-    pipeline_options: str | None  # as Python; None where transformers has no such pipeline
-
-
-TASK_TEXTS = {  # by output kind
-    "class": TaskText(
-        "to classify texts as {labels}",
-        "Every text gets one of these labels, even where none fits.",
-        "text-classification",
-        ", truncation=True",
-    ),
-    "labels": TaskText(
-        "to give a text any of the labels {labels}",
-        "A text may get none of them.",
-        "text-classification",
-        ", truncation=True, top_k=None",
-    ),
-    "value": TaskText(
-        "to predict a number ({labels}) for a text",
-        "Every text gets a number, even where none fits.",
-        "text-classification",
-        ", truncation=True",
-    ),
-    "tags": TaskText(
-        "to find entities ({labels})",
-        "Entities of other types are not found.",
-        "token-classification",
-        ', aggregation_strategy="first"',
-    ),
-    "text": TaskText("to generate text", "What it generates may be untrue.", "text-generation", ""),
-    "span": TaskText(
-        "to answer questions with a span of a text",
-        "It may find a span even where the text does not answer the question.",
-        "question-answering",
-        None,
-    ),
-}
-REPOSITORY = "PATH-OR-REPO"  # `push` puts the repository's name in its place
 LOADING = """```python
 from peft import {model_class}
 from transformers import AutoTokenizer{configuration}
@@ -76,7 +34,6 @@ MEAN_LOGITS = """inputs = tokenizer(["..."], padding=True, truncation=True, retu
 mask = inputs["attention_mask"].unsqueeze(-1)
 logits = (model(**inputs).logits * mask).sum(1) / mask.sum(1)  # the mean over a text's tokens
 """
-MARKDOWN = re.compile(r"[\\`*_{}\[\]()!|~:]")  # where a line is escaped as HTML already
 
 
 def write_model_card(
@@ -101,21 +58,12 @@ def write_model_card(
         if comparison.untrained_head
         else ""
     )
-    scores = [
-        [
-            TITLES[score.name],
-            *(
-                f"{score.metrics[name]:.4f}" if name in score.metrics else "-"
-                for name in comparison.adapted
-            ),
-        ]
-        for score in comparison.results
-    ]
+    recommendation = describe_recommendation(comparison, adapter="this adapter", baseline=None)
     settings: list[list[object]] = [
         ["rank", lora.rank],
         ["alpha", f"{lora.alpha:g}"],
         ["dropout", f"{lora.dropout:g}"],
-        ["target modules", _code(json.dumps(lora.target_modules))],
+        ["target modules", code(json.dumps(lora.target_modules))],
         *_other_lora_settings(lora),
         *_prompt_settings(recipe.data),
         ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
@@ -129,32 +77,39 @@ def write_model_card(
     where = "a local folder, which others need too" if checkpoint.is_local else "on the Hub"
     is_one_text = len(task.columns(recipe.data, labeled=False)) == 1
     options = '--text "..."' if is_one_text else "--input rows.jsonl"
-    purpose = text.purpose.format(labels=", ".join(map(_code, labels)))
+    purpose = text.purpose.format(labels=", ".join(map(code, labels)))
     return "\n".join(
         [
             "---",
-            _metadata(context, comparison),
+            write_metadata(
+                context,
+                comparison.adapted,
+                name=recipe.name,
+                tags=["lora", "lora_tune"],
+                library="peft",
+                needs_base=True,
+            ),
             "---",
-            f"# {_plain(recipe.name)}",
+            f"# {plain(recipe.name)}",
             "",
-            f"A LoRA adapter for {_code(checkpoint.name)}, trained on "
-            f"{_code(recipe.source_as_written)} {purpose}. Made with lora_tune.",
+            f"A LoRA adapter for {code(checkpoint.name)}, trained on "
+            f"{code(recipe.source_as_written)} {purpose}. Made with lora_tune.",
             "",
             "## Results",
             "",
-            _table(scores, ["", *comparison.adapted]),
+            results_table(comparison),
             "",
-            f"On the same {comparison.test_rows} test rows.{untrained} {comparison.headline}",
+            f"On the same {comparison.test_rows} test rows.{untrained} {recommendation}",
             "",
             *(f"- {other.verdict}" for other in comparison.comparisons),
             "",
-            *map(_plain, comparison.warnings),
+            *map(plain, comparison.warnings),
             "",
             "## Loading",
             "",
             show_loading(task, labels, model=recipe.model, unquantized=unquantized),
             "",
-            f"The base model, {_code(checkpoint.name)}, is {where}. "
+            f"The base model, {code(checkpoint.name)}, is {where}. "
             f"`lora-tune predict {REPOSITORY} {options}` loads it with its label names, after it "
             "has checked every file against `manifest.json`. "
             f"Give the tokenizer `truncation=True`: the adapter was trained on up to "
@@ -162,7 +117,7 @@ def write_model_card(
             "",
             "## Adapter",
             "",
-            _table(settings, ["setting", "value"]),
+            table(settings, ["setting", "value"]),
             "",
             "## Intended use and limits",
             "",
@@ -181,23 +136,24 @@ def write_merged_card(manifest: Manifest, parity: Any) -> str:
     Args:
         parity: of the merged model and the adapter, a dataclass; its fields become a table.
     """
+    assert manifest.base is not None
     task = make_task(manifest.task, pooling=manifest.base.pooling)
     purpose = TASK_TEXTS[task.output_kind].purpose
     report = [[name.replace("_", " "), value] for name, value in vars(parity).items()]
-    rows = [[name, _code(str(value))] for name, value in report if value is not None]
+    rows = [[name, code(str(value))] for name, value in report if value is not None]
     return "\n".join(
         [
-            f"# {_plain(manifest.recipe_name)}, merged",
+            f"# {plain(manifest.recipe_name)}, merged",
             "",
-            f"{_code(manifest.base.name)} with LoRA merged into its weights, "
-            f"{purpose.format(labels=', '.join(map(_code, manifest.labels)))}. A plain "
+            f"{code(manifest.base.name)} with LoRA merged into its weights, "
+            f"{purpose.format(labels=', '.join(map(code, manifest.labels)))}. A plain "
             "transformers model:",
             "",
             "```python",
             *_merged_usage(task),
             "```",
             "",
-            _table(rows, ["compared with the adapter", ""]),
+            table(rows, ["compared with the adapter", ""]),
             "",
         ]
     )
@@ -226,34 +182,6 @@ def _merged_usage(task: Task) -> list[str]:
     return lines
 
 
-def _metadata(context: RunContext, comparison: Comparison) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
-
-    recipe, checkpoint = context.recipe, context.checkpoint
-    source, tag = recipe.source_as_written, TASK_TEXTS[context.task.output_kind].pipeline
-    is_hub = context.data.commit is not None  # whether the rows came from the Hub
-    results = [
-        EvalResult(
-            task_type=tag,
-            dataset_type=source if is_hub else "local",
-            dataset_name=source,
-            dataset_split=(recipe.data.test.split or "test") if is_hub else None,
-            metric_type=name,
-            metric_value=round(value, 4),
-        )
-        for name, value in comparison.adapted.items()
-    ]
-    data = ModelCardData(
-        base_model=None if checkpoint.is_local else checkpoint.name,  # the Hub refuses a path
-        library_name="peft",
-        pipeline_tag=tag,
-        tags=["lora", "lora_tune"],
-        model_name=recipe.name,
-        eval_results=results,
-    )
-    return str(data.to_yaml())
-
-
 def show_loading(
     task: Task, labels: Sequence[str], *, model: ModelConfig, unquantized: Sequence[str]
 ) -> str:
@@ -280,7 +208,7 @@ def _other_lora_settings(lora: LoraConfig) -> list[list[object]]:
     """The other keys of `lora:` whose values are not the defaults."""
     written, default = {"rank", "alpha", "dropout", "target_modules"}, LoraConfig()
     return [
-        [name.replace("_", " "), _code(json.dumps(value))]
+        [name.replace("_", " "), code(json.dumps(value))]
         for name, value in vars(lora).items()
         if name not in written and value != getattr(default, name)
     ]
@@ -290,23 +218,9 @@ def _prompt_settings(data: DataConfig) -> list[list[object]]:
     """The templates that a text is put into before the model sees it."""
     written = {"prompt": data.prompt, "system": data.system}
     rows: list[list[object]] = [
-        [key, _code(json.dumps(text, ensure_ascii=False))] for key, text in written.items() if text
+        [key, code(json.dumps(text, ensure_ascii=False))] for key, text in written.items() if text
     ]
     return [*rows, ["chats", "by the tokenizer's chat template"]] if data.is_chat else rows
-
-
-def _table(rows: Sequence[Sequence[object]], headers: Sequence[str]) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
-
-
-def _code(text: str) -> str:
-    return f"<code>{_plain(text)}</code>"
-
-
-def _plain(text: str) -> str:
-    """Text from data or recipes, escaped for Markdown and HTML."""
-    line = html.escape(" ".join(text.split()))
-    return MARKDOWN.sub(lambda match: f"&#{ord(match[0])};", line)
 
 
 def _literal(labels: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The reload check: a fresh process loads what was saved, and must give the trained model's logits.
+"""The reload check: a fresh process loads what was saved, and must give the run's outputs.
 
 Run as a module, this is that process: inputs come as JSON, outputs and tensors go back as JSON.
 """
@@ -14,9 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from lora_tune.artifacts.manifest import TensorRecord, record_tensors
+from lora_tune.artifacts.manifest import TensorRecord, record_arrays, record_tensors
 from lora_tune.artifacts.saved_adapter import load_adapter
 from lora_tune.errors import ArtifactError, LoraTuneError
+from lora_tune.evaluation.baseline_predictor import BaselinePredictor
+from lora_tune.evaluation.fitted_baselines import FittedBaseline, TfidfFeatures
+from lora_tune.evaluation.model_evaluation import Evaluation
 from lora_tune.evaluation.predictor import Predictor
 from lora_tune.lora.adapter import adapter_tensors
 from lora_tune.system.environment import keep_freed_memory, quiet_libraries
@@ -24,6 +27,7 @@ from lora_tune.system.environment import keep_freed_memory, quiet_libraries
 ROWS = 64  # of the test rows, evenly spread
 # The same rows in the same batches: only the order of additions may differ, between threads.
 TOLERANCE = 1e-4  # of a logit, or of the largest logit where that is above 1
+TFIDF_TOLERANCE = 1e-6  # the same, without a model whose sums depend on the batch
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class RecordedOutputs:
     inputs: list[Any]  # of the task
     outputs: list[np.ndarray]  # (outputs, numbers) of each
     tensors: dict[str, TensorRecord]
+    noun: str = "adapter"
+    tolerance: float = TOLERANCE
 
 
 @dataclass(frozen=True)
@@ -45,18 +51,48 @@ class ReloadCheck:
 
 def record_outputs(predictor: Predictor, inputs: Sequence[Any]) -> RecordedOutputs:
     """Record a trained model's outputs for some of the inputs, evenly spread."""
-    places = np.linspace(0, len(inputs) - 1, min(len(inputs), ROWS)).round().astype(int)
-    chosen = [inputs[place] for place in places]
-    tensors = record_tensors(adapter_tensors(predictor.model))
-    return RecordedOutputs(chosen, predictor.compute_outputs(chosen), tensors)
+    chosen = [inputs[place] for place in _choose_places(len(inputs))]
+    return RecordedOutputs(chosen, predictor.compute_outputs(chosen), _record_tensors(predictor))
+
+
+def record_baseline_outputs(
+    fitted: FittedBaseline, evaluation: Evaluation, inputs: Sequence[Any]
+) -> RecordedOutputs:
+    """Record the outputs of a run's baseline for some of the inputs, evenly spread.
+
+    Args:
+        fitted: the baseline.
+        evaluation: of it on the test rows.
+        inputs: of the test rows.
+    """
+    places = _choose_places(len(inputs))
+    is_tfidf = isinstance(fitted.features, TfidfFeatures)
+    return RecordedOutputs(
+        [inputs[place] for place in places],
+        [evaluation.outputs[place] for place in places],
+        record_arrays(fitted.tensors()),
+        noun="baseline",
+        tolerance=TFIDF_TOLERANCE if is_tfidf else TOLERANCE,
+    )
+
+
+def _choose_places(count: int) -> list[int]:
+    return np.linspace(0, count - 1, min(count, ROWS)).round().astype(int).tolist()
+
+
+def _record_tensors(predictor: Predictor) -> dict[str, TensorRecord]:
+    if isinstance(predictor, BaselinePredictor):
+        return record_arrays(predictor.fitted.tensors())
+    return record_tensors(adapter_tensors(predictor.model))
 
 
 def check_reload(folder: Path, trained: RecordedOutputs) -> ReloadCheck:
-    """Load an adapter directory in a fresh process and compare its outputs with the trained ones.
+    """Load what was saved in a fresh process and compare its outputs with those of the run.
 
     Raises:
         ArtifactError: it does not load, or its outputs differ; names the tensor that differs.
     """
+    saved = f"the saved {trained.noun}"
     project = str(Path(__file__).parents[2])
     places = [project, *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
@@ -70,25 +106,25 @@ def check_reload(folder: Path, trained: RecordedOutputs) -> ReloadCheck:
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise ArtifactError(f"the saved adapter does not load in a fresh process: {lines[-1]}")
+        raise ArtifactError(f"{saved} does not load in a fresh process: {lines[-1]}")
     content = json.loads(done.stdout)
     loaded = {name: TensorRecord(**record) for name, record in content["tensors"].items()}
     problem = _compare_tensors(trained.tensors, loaded)
     if problem:
-        raise ArtifactError(f"the saved adapter is not the trained one: {problem}")
+        raise ArtifactError(f"{saved} is not the trained one: {problem}")
     outputs, expected = (
         np.concatenate([np.array(row, dtype=np.float32).ravel() for row in rows])
         for rows in (content["outputs"], trained.outputs)
     )
     if outputs.shape != expected.shape:
         raise ArtifactError(
-            f"the saved adapter gives other outputs in a fresh process: {outputs.size} numbers, "
+            f"{saved} gives other outputs in a fresh process: {outputs.size} numbers, "
             f"expected {expected.size}; its tokenizer differs"
         )
     difference = float(np.abs(outputs - expected).max(initial=0.0))
-    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0))):
+    if not difference <= trained.tolerance * max(1.0, float(np.abs(expected).max(initial=0.0))):
         raise ArtifactError(
-            f"the saved adapter gives other outputs in a fresh process: a logit differs by "
+            f"{saved} gives other outputs in a fresh process: a logit differs by "
             f"{difference:.3g} although its tensors are the trained ones; its base model or "
             "tokenizer differs"
         )
@@ -109,7 +145,7 @@ def _compare_tensors(
 
 
 def main() -> int:
-    """Compute the outputs of an adapter directory, the first argument, in this fresh process."""
+    """Compute the outputs of what a directory, the first argument, holds, in this process."""
     keep_freed_memory()
     quiet_libraries()
     try:

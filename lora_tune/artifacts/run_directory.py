@@ -27,6 +27,16 @@ class RunDirectory:
         return self.folder / "adapter"
 
     @property
+    def baseline(self) -> Path:
+        """The directory of the baseline, where the run saves one."""
+        return self.folder / "baseline"
+
+    @property
+    def shown(self) -> Path:
+        """The path under which the complete run is shown."""
+        return self.latest or self.final
+
+    @property
     def checkpoints(self) -> Path:
         """The folder of Trainer's checkpoints; not part of the finished run."""
         return self.folder / "checkpoints"

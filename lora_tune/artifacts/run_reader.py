@@ -107,6 +107,7 @@ def _translate_comparison(content: dict[str, Any]) -> dict[str, Any]:
             for entry in content[key]
         ]
     content["best_baseline"] = _system(content["best_baseline"], task)
+    content.setdefault("recommendation", "")  # 0.1.0 had none
     if "error_cases" in content:
         against = _system(content["error_cases"]["against"], task)
         content["error_cases"] = content["error_cases"] | {"against": against}

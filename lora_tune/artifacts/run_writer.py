@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from lora_tune.artifacts.baseline_writer import KeptBaseline
 from lora_tune.artifacts.reload_check import ReloadCheck
 from lora_tune.artifacts.training_rows import write_training_rows
 from lora_tune.config.redaction import redact
 from lora_tune.data.splits import Data
 from lora_tune.evaluation.baselines import Baselines
-from lora_tune.evaluation.comparison import Comparison, Cost, Example
+from lora_tune.evaluation.comparison import Comparison, Cost, Example, describe_recommendation
 from lora_tune.evaluation.error_analysis import analyze_errors, find_error_cases
 from lora_tune.evaluation.generation import Completion
 from lora_tune.evaluation.model_evaluation import Evaluation
@@ -40,6 +41,7 @@ class RunResults:
     examples: list[Example]
     cost: Cost
     reload: ReloadCheck
+    kept: KeptBaseline | None  # the baseline that was saved
 
 
 def write_run(folder: Path, context: RunContext, run: RunResults) -> None:
@@ -49,7 +51,11 @@ def write_run(folder: Path, context: RunContext, run: RunResults) -> None:
     comparison = run.comparison.to_json() | asdict(run.cost)
     comparison |= {
         "examples": list(map(asdict, run.examples)),
+        "recommendation": describe_recommendation(
+            run.comparison, adapter="adapter", baseline="baseline" if run.kept else None
+        ),
         "reload": asdict(run.reload),
+        "baseline": None if run.kept is None else run.kept.to_json(),
         "modules": list(map(asdict, run.lora.adapter.modules)),
         "overfitting": asdict(run.overfitting),
     }

@@ -1,4 +1,4 @@
-"""Verifies an adapter directory and its base model against the manifest before they are used.
+"""Verifies a directory that `train` wrote, and its base model, against the manifest before use.
 
 Verification finds damage and mistakes, not attacks: a manifest is not signed.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_tune.artifacts.manifest import (
+    BASELINE_FILE,
     MANIFEST_FILE,
     PICKLES,
     Manifest,
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     import torch
 
 
-def verify_adapter(folder: Path) -> Manifest:
-    """Check every file of an adapter directory against its manifest.
+def verify_files(folder: Path) -> Manifest:
+    """Check every file of an adapter's or a baseline's directory against its manifest.
 
     Raises:
         ArtifactError: a file is missing, truncated or changed, or files contradict each other.
     """
-    _check_is_adapter(folder)
+    _check_directory(folder)
     manifest = read_manifest(folder)
     for name, record in manifest.files.items():
         path = folder / name
@@ -42,9 +43,18 @@ def verify_adapter(folder: Path) -> Manifest:
             raise ArtifactError(f"{path}: does not exist, but {MANIFEST_FILE} lists it")
         if file_sha256(path) != record.sha256:
             raise ArtifactError(f"{path}: {_explain_change(path, manifest)}")
-    problem = _explain_tensors(_read_tensors(folder / WEIGHTS_FILE), manifest.tensors)
+    weights = folder / manifest.weights_file
+    problem = _explain_tensors(_read_tensors(weights), manifest.tensors)
     if problem:
-        raise ArtifactError(f"{folder / WEIGHTS_FILE}: {problem}")
+        raise ArtifactError(f"{weights}: {problem}")
+    if manifest.kind == "adapter":
+        _check_adapter_files(folder, manifest)
+    return manifest
+
+
+def _check_adapter_files(folder: Path, manifest: Manifest) -> None:
+    """Check that the files of an adapter, which PEFT reads, do not contradict the manifest."""
+    assert manifest.base is not None
     config, labels = (read_json(folder / name) for name in (CONFIG_FILE, LABELS_FILE))
     for name, found, expected in (
         (LABELS_FILE, labels, manifest.labels),
@@ -55,18 +65,18 @@ def verify_adapter(folder: Path) -> Manifest:
             raise ArtifactError(
                 f"{folder / name}: found {found!r}, expected {expected!r} as in {MANIFEST_FILE}"
             )
-    return manifest
 
 
 def verify_checkpoint(checkpoint: Checkpoint, manifest: Manifest) -> None:
-    """Verify that a base model is the one that an adapter was trained on.
+    """Verify that a base model is the one that an adapter or a baseline was trained on.
 
     Raises:
         ArtifactError: its weights or its configuration differ.
     """
+    assert manifest.base is not None
     record = record_checkpoint(checkpoint, manifest.base.model_config())
     found, expected = record.weights_sha256, manifest.base.weights_sha256
-    where = f"{checkpoint.name}: not the base model that the adapter was trained on:"
+    where = f"{checkpoint.name}: not the base model that the {manifest.noun} was trained on:"
     if sorted(found.values()) != sorted(expected.values()):
         name = next(n for n in {**expected, **found} if found.get(n) != expected.get(n))
         raise ArtifactError(
@@ -77,11 +87,15 @@ def verify_checkpoint(checkpoint: Checkpoint, manifest: Manifest) -> None:
         raise ArtifactError(f"{where} its weights are the same, but {BASE_CONFIG_FILE} differs")
 
 
-def _check_is_adapter(folder: Path) -> None:
+def _check_directory(folder: Path) -> None:
     if not folder.is_dir():
         raise ArtifactError(f"{folder}: no such adapter directory (looked from {Path.cwd()})")
     if (folder / "adapter" / CONFIG_FILE).is_file():
-        raise ArtifactError(f"{folder}: is a run directory; its adapter is {folder}/adapter")
+        baseline = folder / "baseline"
+        more = f", its baseline {baseline}" if (baseline / BASELINE_FILE).is_file() else ""
+        raise ArtifactError(f"{folder}: is a run directory; its adapter is {folder}/adapter{more}")
+    if (folder / BASELINE_FILE).is_file() or _names_baseline(folder / MANIFEST_FILE):
+        return  # the manifest says what else belongs to a baseline
     if not (folder / CONFIG_FILE).is_file():
         raise ArtifactError(f"{folder}: has no {CONFIG_FILE}, so it is not an adapter directory")
     if not (folder / WEIGHTS_FILE).is_file():
@@ -90,10 +104,15 @@ def _check_is_adapter(folder: Path) -> None:
         raise ArtifactError(f"{folder}: has no {WEIGHTS_FILE}{found}")
 
 
+def _names_baseline(manifest: Path) -> bool:
+    """Whether a manifest, which may be missing or damaged, lists the file of a baseline."""
+    return manifest.is_file() and f'"{BASELINE_FILE}"' in manifest.read_text("utf-8", "replace")
+
+
 def _explain_change(path: Path, manifest: Manifest) -> str:
     """Describe how a file differs from its record in the manifest."""
     size, expected_size = path.stat().st_size, manifest.files[path.name].size_bytes
-    if path.name == WEIGHTS_FILE:
+    if path.name == manifest.weights_file:
         try:
             problem = _explain_tensors(_read_tensors(path), manifest.tensors)
         except ArtifactError:

@@ -1,10 +1,10 @@
-"""The labeled rows that a saved adapter is evaluated on: its run's test rows, or a file's."""
+"""The labeled rows that a saved model is evaluated on: its run's test rows, or a file's."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lora_tune.artifacts.saved_adapter import SavedAdapter, load_adapter_tokenizer
+from lora_tune.artifacts.saved_model import SavedModel, load_saved_tokenizer
 from lora_tune.artifacts.training_rows import count_training_rows
 from lora_tune.commands.prediction_file import INPUT_PREFIX
 from lora_tune.config.recipe import Recipe
@@ -25,26 +25,26 @@ class EvaluationRows:
     warnings: list[str]  # about the rows, for a reader of metrics on them
 
 
-def load_evaluation_rows(adapter: SavedAdapter, data: Path | None) -> EvaluationRows:
-    """Load labeled rows for an adapter.
+def load_evaluation_rows(saved: SavedModel, data: Path | None) -> EvaluationRows:
+    """Load labeled rows for an adapter or a baseline.
 
     Args:
-        adapter: whose recipe names the columns.
-        data: a file of rows; None for the test rows of the adapter's run.
+        saved: whose recipe names the columns.
+        data: a file of rows; None for the test rows of its run.
 
     Raises:
         RecipeError: a value of the recipe is not available here, such as an environment variable.
         DataError: the rows cannot be read, or have changed since the run.
     """
-    manifest, task = adapter.manifest, adapter.task
+    manifest, task = saved.manifest, saved.task
     recipe = load_saved_recipe(
         manifest.recipe,
         name=manifest.recipe_name,
-        where=f"{adapter.name}: its recipe",
-        base=manifest.base.name,
+        where=f"{saved.name}: its recipe",
+        base="-" if manifest.base is None else manifest.base.name,
         source=None if data is None else "-",  # the run's own source is not needed then
     )
-    tokenizer = load_adapter_tokenizer(adapter.folder)
+    tokenizer = None if manifest.base is None else load_saved_tokenizer(saved.folder)
     # A single label is the column's own name, or there are none.
     labels = manifest.labels if len(manifest.labels) > 1 else None
     if data is not None:
@@ -57,17 +57,18 @@ def load_evaluation_rows(adapter: SavedAdapter, data: Path | None) -> Evaluation
             predicted=_predicted_column(task, manifest.labels),
             renamed=INPUT_PREFIX + recipe.data.label,
         )
-        known = count_training_rows(adapter.folder, split.rows.texts)
-        return EvaluationRows(recipe, split, [*notes, *_describe_known(data, split, known)])
+        known = count_training_rows(saved.folder, split.rows.texts)
+        found = _describe_known(data, split, known, noun=manifest.noun)
+        return EvaluationRows(recipe, split, [*notes, *found])
     try:
         loaded = load_data(recipe.data, task, tokenizer, labels=labels)
     except DataError as error:
         raise DataError(f"{error}; or name a file of labeled rows with --data FILE") from None
     if loaded.fingerprint() != manifest.data_fingerprint:
         raise DataError(
-            f"{recipe.source_as_written}: its rows have changed since the run, so the adapter may "
-            "have been trained on some of its test rows; name a file of labeled rows with --data "
-            "FILE"
+            f"{recipe.source_as_written}: its rows have changed since the run, so the "
+            f"{manifest.noun} may have been trained on some of its test rows; name a file of "
+            "labeled rows with --data FILE"
         )
     return EvaluationRows(recipe, loaded.test, loaded.warnings)
 
@@ -78,16 +79,16 @@ def _predicted_column(task: Task, labels: Sequence[str]) -> str | None:
     return task.prediction_columns(labels)[0] if is_read else None
 
 
-def _describe_known(data: Path, split: Split, known: int | None) -> Iterator[str]:
-    """Describe how many rows of a file the adapter was trained on."""
+def _describe_known(data: Path, split: Split, known: int | None, *, noun: str) -> Iterator[str]:
+    """Describe how many rows of a file an adapter or a baseline was trained on."""
     total = len(split.rows.texts)
     if known is None:
         yield (
-            f"The adapter may have been trained on rows of {data}: it is not in its run directory, "
+            f"The {noun} may have been trained on rows of {data}: it is not in its run directory, "
             "which has the hashes of its training rows."
         )
     elif known:
         yield (
-            f"The adapter was trained or selected on {known} of the {total} rows of {data}, so its "
+            f"The {noun} was trained or selected on {known} of the {total} rows of {data}, so its "
             "result is too optimistic."
         )

@@ -3,7 +3,8 @@
 import argparse
 from collections.abc import Sequence
 
-from lora_tune.artifacts.saved_adapter import find_adapter, load_predictor, load_preprocessor
+from lora_tune.artifacts.saved_adapter import load_predictor, load_preprocessor
+from lora_tune.artifacts.saved_model import find_model
 from lora_tune.commands.input_rows import InputRow, make_rows, read_rows
 from lora_tune.commands.output import show, show_error
 from lora_tune.commands.prediction_file import (
@@ -68,9 +69,9 @@ def run(options: argparse.Namespace) -> None:
     prepare_process()
     if options.output:
         check_output(options.output, options.input)
-    adapter = find_adapter(options.adapter)
-    rows = _read_input(options, load_preprocessor(adapter))
-    predictor = load_predictor(adapter, options.base)
+    saved = find_model(options.adapter)
+    rows = _read_input(options, load_preprocessor(saved))
+    predictor = load_predictor(saved, options.base)
     columns = predictor.task.prediction_columns(predictor.labels)
     if options.output:
         with open_prediction_file(options.output, rows, columns) as write:

@@ -1,13 +1,13 @@
-"""`push`: uploads a verified adapter to the Hub: the files of its manifest, and its model card."""
+"""`push`: uploads a verified adapter or baseline to the Hub: its manifest's files and its card."""
 
 import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from lora_tune.artifacts.card_text import REPOSITORY
 from lora_tune.artifacts.manifest import CARD_FILE, MANIFEST_FILE
-from lora_tune.artifacts.model_card import REPOSITORY
-from lora_tune.artifacts.saved_adapter import SavedAdapter, find_adapter
+from lora_tune.artifacts.saved_model import SavedModel, find_model
 from lora_tune.commands.output import show, show_part
 from lora_tune.commands.process_setup import prepare_process
 from lora_tune.commands.shared_arguments import Verbs, add_adapter, add_verb
@@ -26,11 +26,12 @@ class Upload:
     repository: str  # owner/name
     files: dict[str, bytes]
     warnings: list[str]
+    noun: str  # adapter or baseline
 
 
 def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
     """Add `push` to the command line."""
-    parser = add_verb(verbs, "push", "upload an adapter to the Hub")
+    parser = add_verb(verbs, "push", "upload an adapter or a baseline to the Hub")
     add_adapter(parser)
     parser.add_argument("repository", metavar="REPO_ID", help="owner/name")
     parser.add_argument(
@@ -60,14 +61,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def prepare_upload(source: str | Path, repository: str) -> Upload:
-    """Verify an adapter and read its files; uploads nothing.
+    """Verify an adapter or a baseline and read its files; uploads nothing.
 
     Args:
-        source: an adapter directory or a Hub ID.
+        source: its directory or a Hub ID.
         repository: owner/name.
 
     Raises:
-        ArtifactError: the adapter is damaged, or the repository's name is not `owner/name`.
+        ArtifactError: it is damaged, or the repository's name is not `owner/name`.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -80,13 +81,13 @@ def prepare_upload(source: str | Path, repository: str) -> Upload:
         ) from None
     if "/" not in repository:
         raise ArtifactError(f"{repository}: expected owner/name, such as me/{repository}")
-    adapter = find_adapter(source)
-    names = [MANIFEST_FILE, *adapter.manifest.files]
-    files = {name: (adapter.folder / name).read_bytes() for name in names}
-    card = _read_card(adapter.folder)
+    saved = find_model(source)
+    names = [MANIFEST_FILE, *saved.manifest.files]
+    files = {name: (saved.folder / name).read_bytes() for name in names}
+    card = _read_card(saved.folder)
     if card is not None:
         files[CARD_FILE] = card.replace(REPOSITORY, repository).encode()
-    return Upload(repository, dict(sorted(files.items())), _warnings(adapter))
+    return Upload(repository, dict(sorted(files.items())), _warnings(saved), saved.manifest.noun)
 
 
 def push_upload(upload: Upload, *, private: bool, revision: str | None) -> str:
@@ -117,7 +118,9 @@ def push_upload(upload: Upload, *, private: bool, revision: str | None) -> str:
         except HfHubHTTPError as error:
             status = error.response.status_code
             if status < 500 or attempt == ATTEMPTS:
-                raise ArtifactError(f"{where} {_describe_refusal(status, error)}") from None
+                raise ArtifactError(
+                    f"{where} {_describe_refusal(status, error, upload.noun)}"
+                ) from None
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
             if isinstance(error, OfflineModeIsEnabled) or isinstance(
                 error.__cause__, HfHubHTTPError
@@ -128,8 +131,8 @@ def push_upload(upload: Upload, *, private: bool, revision: str | None) -> str:
             if isinstance(error, RuntimeError) or attempt == ATTEMPTS:
                 cause = first_line(error.__cause__ or error)
                 raise ArtifactError(
-                    f"{where} the connection failed ({cause}); the local adapter is unchanged: "
-                    "run the same command again"
+                    f"{where} the connection failed ({cause}); the local {upload.noun} is "
+                    "unchanged: run the same command again"
                 ) from None
         time.sleep(PAUSE_SECONDS)
     raise AssertionError("every attempt returns or raises")
@@ -159,20 +162,20 @@ def _commit(upload: Upload, private: bool, revision: str | None) -> str:
     commit = hub.create_commit(
         upload.repository,
         [CommitOperationAdd(name, content) for name, content in upload.files.items()],
-        commit_message="Add adapter with lora_tune",
+        commit_message=f"Add {upload.noun} with lora_tune",
         revision=revision,
     )
     return str(commit.commit_url)
 
 
-def _describe_refusal(status: int, error: Exception) -> str:
+def _describe_refusal(status: int, error: Exception, noun: str) -> str:
     """Describe an HTTP error of the Hub, and what to do."""
     if status == 401:
         return "the token is invalid: run `hf auth login`, or set HF_TOKEN to a valid one"
     if status == 403:
         return "the token has no write access: use one that has, or a repository of your own"
     if status >= 500:
-        return f"HTTP {status}; the local adapter is unchanged: run the same command again"
+        return f"HTTP {status}; the local {noun} is unchanged: run the same command again"
     return f"HTTP {status}: {first_line(error)}"
 
 
@@ -189,7 +192,7 @@ def _read_card(folder: Path) -> str | None:
     cache = folder.resolve().parent.parent / "blobs"  # the target of links in a Hub snapshot
     if card.resolve().parent not in (folder.resolve(), cache):
         raise ArtifactError(
-            f"{card}: links to {card.resolve()}, expected a file in the adapter directory"
+            f"{card}: links to {card.resolve()}, expected a file in the same directory"
         )
     try:
         return card.read_text(encoding="utf-8")
@@ -197,11 +200,11 @@ def _read_card(folder: Path) -> str | None:
         raise ArtifactError(f"{card}: is not UTF-8: {error}") from None
 
 
-def _warnings(adapter: SavedAdapter) -> list[str]:
-    base = adapter.manifest.base.name
-    if Path(base).is_absolute():
+def _warnings(saved: SavedModel) -> list[str]:
+    base = saved.manifest.base
+    if base is not None and Path(base.name).is_absolute():
         return [
-            f"The base model is the local folder {base}, which the adapter names: others need a "
-            "copy, and its path as --base."
+            f"The base model is the local folder {base.name}, which the {saved.manifest.noun} "
+            "names: others need a copy, and its path as --base."
         ]
     return []

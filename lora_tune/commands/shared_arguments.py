@@ -36,7 +36,7 @@ def add_adapter(parser: argparse.ArgumentParser, *, nargs: str | None = None) ->
         "adapter",
         metavar="ADAPTER",
         nargs=nargs,
-        help="an adapter directory, or a Hub ID, owner/name[@revision]",
+        help="the directory of an adapter or a baseline, or a Hub ID, owner/name[@revision]",
     )
 
 

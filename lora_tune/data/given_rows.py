@@ -64,7 +64,7 @@ def load_file(
     task: RowReader,
     *,
     labels: list[str],
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: "PreTrainedTokenizerBase | None",
     predicted: str | None = None,
     renamed: str | None = None,
 ) -> tuple[Split, list[str]]:
@@ -75,7 +75,7 @@ def load_file(
         config: has the columns.
         task: of the rows.
         labels: label names in the order of their IDs.
-        tokenizer: of the model.
+        tokenizer: of the model; None for a model without tokens.
         predicted: the column that predictions have their labels in, for a file that has no column
             of the recipe's name.
         renamed: the column that a file of predictions has the given labels in, where its own labels

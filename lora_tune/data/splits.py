@@ -93,7 +93,7 @@ def fingerprint_rows(splits: Mapping[str, Rows]) -> str:
 def load_data(
     config: DataConfig,
     task: RowReader,
-    tokenizer: "PreTrainedTokenizerBase",
+    tokenizer: "PreTrainedTokenizerBase | None",
     *,
     labels: list[str] | None = None,
 ) -> Data:
@@ -102,7 +102,7 @@ def load_data(
     Args:
         config: of the recipe.
         task: of the recipe.
-        tokenizer: of the base model.
+        tokenizer: of the base model; None for a model without tokens.
         labels: the label names of a trained model; None for those of the recipe and its rows.
 
     Raises:

@@ -26,15 +26,23 @@ SMALL = ("attention_mask", "token_type_ids")
 
 
 def tokenize_rows(
-    rows: Rows, tokenizer: "PreTrainedTokenizerBase", config: DataConfig, task: RowReader
+    rows: Rows, tokenizer: "PreTrainedTokenizerBase | None", config: DataConfig, task: RowReader
 ) -> Split:
     """Tokenize the rows of a split, batch by batch; the tokens stay on disk.
+
+    Args:
+        rows: of the split.
+        tokenizer: of the model; None for a model without tokens, which leaves the rows without.
+        config: of the recipe.
+        task: of the rows.
 
     Raises:
         DataError: a row cannot be tokenized.
     """
     import datasets
 
+    if tokenizer is None:
+        return Split(rows, datasets.Dataset.from_dict({}), np.zeros(len(rows.texts), dtype=int))
     key = _cache_key(rows, tokenizer, config, task)
     try:
         content = get_or_write(

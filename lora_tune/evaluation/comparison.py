@@ -1,4 +1,4 @@
-"""LoRA against every other system on the same test rows: was it worth training?"""
+"""One system against every other on the same test rows: was LoRA worth training, what to use?"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -7,7 +7,16 @@ from typing import Any
 import numpy as np
 
 from lora_tune.data.preprocessing import format_row
-from lora_tune.evaluation.results import BASE, COSTLY, IN_SENTENCE, LORA, Result
+from lora_tune.evaluation.results import (
+    BASE,
+    CONSTANT,
+    COSTLY,
+    IN_SENTENCE,
+    KEPT,
+    LORA,
+    MAJORITY,
+    Result,
+)
 from lora_tune.metrics.metric import ACCURACY, Metric
 from lora_tune.metrics.paired_comparison import (
     PairedComparison,
@@ -32,7 +41,7 @@ class Score:
 
 @dataclass(frozen=True)
 class SystemComparison:
-    """LoRA against another system."""
+    """LoRA, or another system that is evaluated, against one more."""
 
     name: str  # of the other
     paired: PairedComparison
@@ -49,15 +58,16 @@ class SeedScore:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every system on the same test rows, and LoRA against each."""
+    """Every system on the same test rows, and the last, as a rule LoRA, against each."""
 
     task: str
     metric: str  # the primary metric, of `difference`
     test_rows: int
     headline: str
     best_baseline: str  # the best of the systems that take seconds
-    base: dict[str, float]  # metrics
-    adapted: dict[str, float]
+    recommended: str  # the system to use: LoRA, or the best baseline where it scores as high
+    base: dict[str, float]  # metrics of the base model
+    adapted: dict[str, float]  # of LoRA
     difference: float  # adapted - base
     difference_interval: tuple[float, float] | None  # over test rows; None: see `interval_reason`
     untrained_head: bool  # whether the base model's head is random
@@ -67,6 +77,12 @@ class Comparison:
     groups: list[dict[str, Any]]  # LoRA's metrics by label or type, where the task has such
     error_summary: str  # LoRA's worst class and commonest confusion, in words; may be empty
     warnings: list[str]  # what a reader of the numbers must know
+
+    @property
+    def beats_best_baseline(self) -> bool:
+        """Whether the rows show that LoRA is better than the best of the cheap baselines."""
+        best = next(c for c in self.comparisons if c.name == self.best_baseline)
+        return self.recommended != best.name and best.paired.is_significant
 
     def to_json(self) -> dict[str, Any]:
         """The content of `comparison.json`, each comparison on one level."""
@@ -111,9 +127,10 @@ def compare(
     seeds: Mapping[int, Result] | None = None,
     headline_warning: str = "",
 ) -> Comparison:
-    """Compare the results of systems, the base model and LoRA among them, on the same rows.
+    """Compare the last of the results, as a rule LoRA's, with each other on the same rows.
 
     Args:
+        results: of systems. Without the base model, the first takes its place.
         metric: the primary metric.
         groups: LoRA's metrics by label or type; see `Task.metrics_by_group`.
         error_summary: of LoRA; see `summarize_errors`.
@@ -122,27 +139,31 @@ def compare(
     """
     counts = {result.name: result.evaluation.counts for result in results}
     metrics = {result.name: result.evaluation.metrics for result in results}
+    *others, last = results
+    subject, reference = last.name, BASE if BASE in metrics else others[0].name
     comparisons = []
-    for result in results:
-        if result.name != LORA:
-            paired = compare_counts(counts[LORA], counts[result.name], metric)
-            verdict = describe_comparison(
-                paired, IN_SENTENCE[LORA], IN_SENTENCE[result.name], metric=metric
-            )
-            comparisons.append(SystemComparison(result.name, paired, verdict))
+    for result in others:
+        paired = compare_counts(counts[subject], counts[result.name], metric)
+        verdict = describe_comparison(
+            paired, IN_SENTENCE[subject], IN_SENTENCE[result.name], metric=metric
+        )
+        comparisons.append(SystemComparison(result.name, paired, verdict))
     sign = -1 if metric.lower_is_better else 1
     cheap = [comparison for comparison in comparisons if comparison.name not in COSTLY]
     best = min(cheap, key=lambda comparison: sign * comparison.paired.difference)
-    base = next(comparison.paired for comparison in comparisons if comparison.name == BASE)
+    base = next(c.paired for c in comparisons if c.name == reference)
+    best_result = next(result for result in others if result.name == best.name)
+    reason = _headline(best, best_result, subject=subject, metric=metric)
     return Comparison(
         task=task.name,
         metric=metric.name,
-        test_rows=len(counts[LORA]),
-        headline=f"{headline_warning} {_headline(best, sign)}".strip(),
+        test_rows=len(counts[subject]),
+        headline=f"{headline_warning} {reason}".strip(),
         best_baseline=best.name,
-        base=metrics[BASE],
-        adapted=metrics[LORA],
-        difference=metrics[LORA][metric.name] - metrics[BASE][metric.name],
+        recommended=subject if sign * best.paired.difference > 0 else best.name,
+        base=metrics[reference],
+        adapted=metrics[subject],
+        difference=metrics[subject][metric.name] - metrics[reference][metric.name],
         difference_interval=base.interval,
         untrained_head=untrained_head,
         results=[
@@ -185,8 +206,51 @@ def _interval(counts: np.ndarray, metric: Metric) -> tuple[float, float] | None:
     return metric_interval(counts, metric.from_sums)
 
 
-def _headline(best: SystemComparison, sign: int) -> str:
-    """LoRA against the best of the cheap baselines."""
-    if best.paired.is_significant and sign * best.paired.difference > 0:
+def _headline(best: SystemComparison, result: Result, *, subject: str, metric: Metric) -> str:
+    """One system against the best of the cheap baselines.
+
+    Args:
+        best: the comparison with it.
+        result: of this baseline.
+        subject: the system.
+        metric: the primary metric.
+    """
+    sign = -1 if metric.lower_is_better else 1
+    is_ahead = sign * best.paired.difference > 0
+    if is_ahead and best.paired.is_significant:
         return best.verdict
-    return f"LoRA does not beat {IN_SENTENCE[best.name]}. {best.verdict}"
+    score = f"{metric.title} {result.evaluation.metrics[metric.name]:.3f}"
+    other = f"{IN_SENTENCE[best.name]} ({score})"
+    if is_ahead:
+        return f"{IN_SENTENCE[subject]} is ahead of {other}, but not significantly. {best.verdict}"
+    cost = _describe_cost(result)
+    return f"{IN_SENTENCE[subject]} does not beat {other}{cost}. {best.verdict}"
+
+
+def _describe_cost(result: Result) -> str:
+    """Describe how long a baseline takes to train; empty where it needs no training."""
+    if not result.trained_parameters or result.train_seconds is None:
+        return ""
+    seconds = round(result.train_seconds)
+    amount = f"{seconds} seconds" if seconds > 1 else "a second"
+    return f", which trains in {amount}"
+
+
+def describe_recommendation(comparison: Comparison, *, adapter: str, baseline: str | None) -> str:
+    """Say in one line which system to use, and why.
+
+    Args:
+        comparison: of LoRA and the others.
+        adapter: what the adapter is called, such as its path.
+        baseline: what the saved baseline is called; None where none is saved.
+    """
+    name = comparison.recommended
+    if name == LORA:
+        used = adapter
+    elif name in KEPT and baseline is not None:
+        used = baseline
+    elif name in (MAJORITY, CONSTANT) or (name == BASE and comparison.untrained_head):
+        used = "none of these systems"  # none has learned anything
+    else:
+        used = IN_SENTENCE[name]
+    return f"Use {used}: {comparison.headline}"

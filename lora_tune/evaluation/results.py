@@ -1,6 +1,7 @@
 """The systems of a comparison: baselines, other trainings and LoRA, each with its result."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lora_tune.evaluation.fitted_baselines import FittedBaseline
 from lora_tune.evaluation.model_evaluation import Evaluation
@@ -33,6 +34,8 @@ IN_SENTENCE = {
     FULL: "full fine-tuning",
     LORA: "LoRA",
 }
+Keep = Literal["best", "lora"]  # best: also the best baseline, where LoRA does not beat it
+KEPT = (TFIDF, LINEAR_PROBE)  # baselines that a run can save
 COSTLY = {LAST_LAYERS, FULL, LORA}  # trained like the adapter; the others take seconds
 
 

@@ -17,6 +17,7 @@ from lora_tune.lora.module_selection import (
 )
 from lora_tune.lora.pattern_matching import replace_expressions
 from lora_tune.models.checkpoint import Checkpoint
+from lora_tune.models.tokenizer import save_tokenizer
 from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
@@ -193,9 +194,7 @@ def write_peft_directory(
     # Embeddings that are not trained are not saved, even if resized: no token attends to padding,
     # so the embedding of a new pad token does not matter.
     model.save_pretrained(folder, save_embedding_layers=False)
-    if task.generation is None or not isinstance(tokenizer.chat_template, str):
-        tokenizer.chat_template = None  # several templates would be written as a folder
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder, task)
     text = json.dumps(list(labels), ensure_ascii=False)
     (folder / LABELS_FILE).write_text(text + "\n", encoding="utf-8")
     weights = folder / WEIGHTS_FILE

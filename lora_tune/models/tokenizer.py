@@ -1,5 +1,6 @@
-"""Loads a base model's tokenizer and sets it up as the recipe says."""
+"""Loads a base model's tokenizer, sets it up as the recipe says, and saves it."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_tune.config.data import DataConfig
@@ -8,6 +9,7 @@ from lora_tune.data.chats import set_chat_template
 from lora_tune.errors import ModelError, first_line
 from lora_tune.models.checkpoint import NEEDS_SENTENCEPIECE, Checkpoint, lacks_sentencepiece
 from lora_tune.models.configuration import load_config
+from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -52,3 +54,10 @@ def load_tokenizer(
     tokenizer.truncation_side = data.truncation_side
     tokenizer.model_max_length = data.max_length
     return tokenizer
+
+
+def save_tokenizer(tokenizer: "PreTrainedTokenizerBase", folder: Path, task: Task) -> None:
+    """Save a run's tokenizer, with a chat template only where the task generates text."""
+    if task.generation is None or not isinstance(tokenizer.chat_template, str):
+        tokenizer.chat_template = None  # several templates would be written as a folder
+    tokenizer.save_pretrained(folder)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from functools import singledispatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,12 @@ from tabulate import tabulate
 from lora_tune.artifacts.reload_check import ReloadCheck
 from lora_tune.config.redaction import redact
 from lora_tune.data.splits import Data
-from lora_tune.evaluation.comparison import Comparison, Cost, Example
+from lora_tune.evaluation.comparison import (
+    Comparison,
+    Cost,
+    Example,
+    describe_recommendation,
+)
 from lora_tune.evaluation.results import TITLES
 from lora_tune.lora.adapter import AdapterSummary
 from lora_tune.metrics.statistics import CONFIDENCE
@@ -23,6 +29,9 @@ from lora_tune.tasks import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from lora_tune.artifacts.baseline_writer import KeptBaseline  # imports the training
+    from lora_tune.artifacts.run_writer import RunResults
 
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 MAX_LABEL_COLUMNS = 10  # of a table; more labels share one
@@ -100,11 +109,14 @@ def _summarize_counts(counts: list[int]) -> list[Any]:
     return [f"{min(counts)} to {max(counts)}"]
 
 
-def comparison_table(comparison: Comparison, *, shown_warnings: Sequence[str] = ()) -> str:
+def comparison_table(
+    comparison: Comparison, *, first_line: str = "", shown_warnings: Sequence[str] = ()
+) -> str:
     """Format every system's metrics, and LoRA against each, after the headline.
 
     Args:
         comparison: of all systems.
+        first_line: what to show instead of the headline; empty for the headline.
         shown_warnings: warnings that are not repeated.
     """
     others = [name for name in comparison.adapted if name != comparison.metric]
@@ -125,11 +137,12 @@ def comparison_table(comparison: Comparison, *, shown_warnings: Sequence[str] = 
     headers = [f"{comparison.test_rows} test rows", comparison.metric, f"{CONFIDENCE:.0%} interval"]
     headers = [name.replace("_", " ") for name in [*headers, *others]]
     headers += ["trained parameters", "train seconds"][: len(rows[0]) - len(headers)]
-    lines = [comparison.headline, format_table(rows, headers)]
+    lines = [first_line or comparison.headline, format_table(rows, headers)]
     lines += [comparison.error_summary] if comparison.error_summary else []
     lines += [c.verdict for c in comparison.comparisons if c.verdict not in comparison.headline]
     if comparison.groups:
-        lines += ["", _groups_table(comparison.groups), ""]
+        system = comparison.results[-1].name
+        lines += ["", _groups_table(comparison.groups, TITLES.get(system, system)), ""]
     if comparison.untrained_head:
         lines.append("The base model's head is untrained: its predictions are at chance level.")
     if comparison.seeds:
@@ -138,13 +151,13 @@ def comparison_table(comparison: Comparison, *, shown_warnings: Sequence[str] = 
     return "\n".join([*lines, *format_warnings(new_warnings)])
 
 
-def _groups_table(groups: Sequence[dict[str, Any]]) -> str:
-    """Format LoRA's metrics by label or entity type, whose name is the first column."""
+def _groups_table(groups: Sequence[dict[str, Any]], system: str) -> str:
+    """Format a system's metrics by label or entity type, whose name is the first column."""
     rows = [
         ["-" if cell is None else format_cell(cell) for cell in group.values()] for group in groups
     ]
     first, *others = groups[0]
-    return format_table(rows, [f"LoRA, {first}", *others])
+    return format_table(rows, [f"{system}, {first}", *others])
 
 
 def seeds_line(comparison: Comparison) -> str:
@@ -192,20 +205,38 @@ def examples_table(examples: Sequence[Example]) -> str:
     return format_table(rows, ["example", "base model", "LoRA"])
 
 
-def run_tables(
-    comparison: Comparison,
-    cost: Cost,
-    reload: ReloadCheck,
-    examples: Sequence[Example],
-    context: RunContext,
-) -> list[str]:
-    """Format what a run shows at its end."""
+def baseline_line(kept: "KeptBaseline", place: Path) -> str:
+    """Format where the baseline is that was saved beside the adapter."""
+    line = f"Baseline saved: {TITLES[kept.name]}, {kept.size_bytes / 1000:,.0f} kB, in {place}."
+    if kept.reload is None:
+        return line
+    return (
+        f"{line} Reload check passed: {kept.reload.rows} test rows in a fresh process, largest "
+        f"difference {kept.reload.largest_logit_difference:.2g}."
+    )
+
+
+def run_tables(run: "RunResults", context: RunContext, *, folder: Path) -> list[str]:
+    """Format what a run shows at its end; the first line says what to use.
+
+    Args:
+        run: what it found.
+        context: of the run.
+        folder: of the run, as it is shown.
+    """
+    adapter, baseline = folder / "adapter", folder / "baseline"
+    first_line = describe_recommendation(
+        run.comparison, adapter=str(adapter), baseline=str(baseline) if run.kept else None
+    )
     lines = [
-        comparison_table(comparison, shown_warnings=context.data.warnings),
-        cost_line(cost, device_name(find_device())),
-        reload_line(reload),
+        comparison_table(
+            run.comparison, first_line=first_line, shown_warnings=context.data.warnings
+        ),
+        cost_line(run.cost, device_name(find_device())),
+        reload_line(run.reload),
+        *([] if run.kept is None else [baseline_line(run.kept, baseline)]),
     ]
-    return ["\n".join(lines), *([examples_table(examples)] if examples else [])]
+    return ["\n".join(lines), *([examples_table(run.examples)] if run.examples else [])]
 
 
 def format_table(

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from lora_tune.artifacts.manifest import read_manifest, render_manifest
 from lora_tune.artifacts.saved_adapter import find_adapter, load_adapter
-from lora_tune.artifacts.verification import verify_adapter
+from lora_tune.artifacts.verification import verify_files
 from lora_tune.cli import main
 from lora_tune.commands.push import prepare_upload
 from lora_tune.errors import ArtifactError
@@ -150,10 +150,10 @@ DAMAGES = [
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGES)
 def test_each_kind_of_damage_is_reported(adapter, damage, words):
-    verify_adapter(adapter)
+    verify_files(adapter)
     damage(adapter)
     with pytest.raises(ArtifactError) as caught:
-        verify_adapter(adapter)
+        verify_files(adapter)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -167,7 +167,7 @@ def test_a_flipped_byte_in_any_file_but_the_card_is_found(intact, tmp_path):
         content[len(content) // 2] ^= 1
         (adapter / name).write_bytes(content)
         with pytest.raises(ArtifactError, match=name.split(".")[0]):
-            verify_adapter(adapter)
+            verify_files(adapter)
 
 
 def test_a_flipped_byte_anywhere_in_the_manifest_is_found(adapter):
@@ -194,7 +194,7 @@ def test_another_peft_method_is_refused(bases, adapter):
 
 def test_the_card_may_be_edited(adapter):
     (adapter / "README.md").write_text("My own words.")
-    verify_adapter(adapter)
+    verify_files(adapter)
 
 
 @pytest.mark.parametrize("verb", ["predict", "evaluate", "merge", "push"])
@@ -275,7 +275,9 @@ def test_a_card_that_is_a_link_or_not_text_is_not_uploaded(adapter, tmp_path):
     (tmp_path / "private.txt").write_text("mine")
     (adapter / "README.md").unlink()
     (adapter / "README.md").symlink_to(tmp_path / "private.txt")
-    with pytest.raises(ArtifactError, match=r"links to .*private.txt, expected a file in the adap"):
+    with pytest.raises(
+        ArtifactError, match=r"links to .*private.txt, expected a file in the same dir"
+    ):
         prepare_upload(adapter, "me/mine")
     (adapter / "README.md").unlink()
     (adapter / "README.md").write_bytes(b"caf\xe9")

@@ -102,7 +102,9 @@ def test_a_run_records_every_baseline_and_shows_the_headline_first(run_tiny):
         assert right == pytest.approx(score["metrics"]["accuracy"])
     assert all(row["predictions"]["lora"] == row["adapted"] for row in rows)
     compared = next(text for text in shown if "majority class" in text)
-    assert compared.startswith(comparison["headline"])
+    best = "adapter" if comparison["recommended"] == "lora" else "baseline"
+    assert compared.startswith(f"Use {folder / best}: {comparison['headline']}\n")
+    assert comparison["recommendation"] == f"Use {best}: {comparison['headline']}"
     assert sum(sum(row) for row in comparison["error_analysis"]["confusion"]) == len(rows)
 
 

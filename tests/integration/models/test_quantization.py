@@ -10,7 +10,8 @@ import transformers
 
 from lora_tune.artifacts.manifest import read_manifest, render_manifest
 from lora_tune.artifacts.reload_check import ReloadCheck, record_outputs
-from lora_tune.artifacts.saved_adapter import find_adapter, load_adapter, resolve_adapter_checkpoint
+from lora_tune.artifacts.saved_adapter import find_adapter, load_adapter
+from lora_tune.artifacts.saved_model import resolve_base
 from lora_tune.commands.merge import MergeOptions, merge_adapters
 from lora_tune.config.data import DataConfig
 from lora_tune.config.lora import LoraConfig
@@ -103,7 +104,7 @@ def test_adapters_train_load_and_merge_in_every_precision(wide, tmp_path, name, 
     assert not torch.allclose(trained, before, atol=0.1)
     assert {p.dtype for p in parts.adapted.parameters() if p.requires_grad} == {torch.float32}
     parts.save(tmp_path / "a")
-    _, loading = resolve_adapter_checkpoint(find_adapter(tmp_path / "a"))
+    _, loading = resolve_base(find_adapter(tmp_path / "a"))
     # The adapter records how the base model was loaded; dropout applies in training only.
     assert loading == replace(parts.config, dropout=None)
     again = Parts(wide[name], lora, seed=3, **PRECISIONS[precision])

@@ -47,7 +47,8 @@ def test_an_adapter_that_changes_nothing_shows_no_difference():
         "LoRA and the base model are correct on the same rows: no significant difference (95% "
         "interval -0.2 to 0.2); minimum detectable difference with 2,000 rows: 0.4 points."
     )
-    assert found.headline.startswith("LoRA does not beat the base model.")
+    assert found.headline.startswith("LoRA does not beat the base model (accuracy 0.8")
+    assert found.recommended == "base"
     assert found.difference_interval == pytest.approx((-0.0019, 0.0019), abs=1e-4)
 
 
@@ -70,10 +71,10 @@ def test_a_planted_gain_of_five_points_is_a_gain():
 def test_a_baseline_that_is_better_is_in_the_headline():
     labels, chance, _ = draw()
     found = compare_systems(labels, tfidf=chance < 0.9, base=labels == 1, lora=chance < 0.85)
-    assert found.headline.startswith(
-        "LoRA does not beat the TF-IDF baseline. LoRA is worse than the TF-IDF baseline"
-    )
-    assert found.best_baseline == "tfidf"
+    assert found.headline.startswith("LoRA does not beat the TF-IDF baseline (accuracy 0.9")
+    trains = "which trains in a second. LoRA is worse than the TF-IDF baseline by"
+    assert trains in found.headline
+    assert found.best_baseline == found.recommended == "tfidf"
 
 
 def test_full_fine_tuning_is_not_a_baseline():

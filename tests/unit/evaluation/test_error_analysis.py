@@ -12,7 +12,7 @@ from lora_tune.evaluation.error_analysis import (
     summarize_errors,
 )
 from lora_tune.tasks import make_task
-from tests.answers import TASK, evaluate_logits
+from tests.answers import evaluate_logits
 from tests.unit.rows import evaluate, make_split
 
 NAMES = ["a", "b", "c"]
@@ -102,7 +102,7 @@ def test_error_cases_are_sorted_by_confidence():
     split = make_split(np.array([0, 0, 0, 1, 1]), ["a", "b"])
     adapted = evaluate_logits(np.log([[0.6, 0.4], [0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]]))
     other = evaluate_logits(np.log([[0.4, 0.6], [0.4, 0.6], [0.6, 0.4], [0.4, 0.6], [0.6, 0.4]]))
-    cases = find_error_cases(adapted, other, split, TASK)
+    cases = find_error_cases(adapted, other, split)
     assert (cases.fixed, cases.broken, cases.mistakes) == ([1, 0], [2], [2, 4])
     assert cases.confidence == pytest.approx([0.6, 0.9, 0.8, 0.6, 0.7])
 
@@ -117,7 +117,6 @@ def test_error_cases_of_several_labels():
         evaluate(task, odds, true, names),
         evaluate(task, other, true, names),
         make_split(true, names),
-        task,
     )
     assert (cases.fixed, cases.broken, cases.mistakes) == ([3], [2, 1], [2, 1])
     certain = 1 / (1 + np.exp([-3.0, -1.0, -2.0, -3.0]))
@@ -133,7 +132,7 @@ def test_error_cases_of_tags():
     other = [sure[[0, 0]], sure[[0, 0]], sure[[0, 0]], sure[[0]]]
     split = make_split(true, names)
     cases = find_error_cases(
-        *(SimpleNamespace(outputs=outputs) for outputs in (adapted, other)), split, task
+        *(SimpleNamespace(outputs=outputs, task=task) for outputs in (adapted, other)), split
     )
     assert (cases.fixed, cases.broken, cases.mistakes) == ([0], [1], [2, 1])
 
@@ -144,17 +143,15 @@ def test_the_worst_class_and_the_commonest_confusion():
     predicted[:6] = 1  # 6 of 20
     predicted[20:25] = 2  # 5 of 10
     predicted[30:] = 0  # 4 of 4, too few rows to be the worst
-    summary = summarize_errors(
-        evaluate_logits(4 * np.eye(3)[predicted]), make_split(true, NAMES), TASK
-    )
+    summary = summarize_errors(evaluate_logits(4 * np.eye(3)[predicted]), make_split(true, NAMES))
     assert summary == (
         "Worst class: b, recall 0.500 (5 of 10 rows). Commonest confusion: a as b, 6 of 20 rows."
     )
     few = summarize_errors(
-        evaluate_logits(4 * np.eye(3)[[0, 0]]), make_split(np.array([0, 2]), NAMES), TASK
+        evaluate_logits(4 * np.eye(3)[[0, 0]]), make_split(np.array([0, 2]), NAMES)
     )
     assert few.startswith("Worst class: c, recall 0.000 (0 of 1 rows).")
-    right = summarize_errors(evaluate_logits(4 * np.eye(3)[true]), make_split(true, NAMES), TASK)
+    right = summarize_errors(evaluate_logits(4 * np.eye(3)[true]), make_split(true, NAMES))
     assert right == "No test row is misclassified."
 
 
@@ -165,16 +162,19 @@ def test_the_worst_label_and_entity_type():
     odds[:3, 1] = -3  # three of six are missed
     odds[6:, 2] = -3  # a label of two rows
     found = evaluate(task, odds, true, NAMES)
-    summary = summarize_errors(found, make_split(true, NAMES), task)
+    summary = summarize_errors(found, make_split(true, NAMES))
     assert summary == "Worst label: b, F1 0.667 (6 rows)."
 
     task, names = make_task("token_classification"), ["O", "B-loc", "B-per"]
     true = [np.array([1, 2])] * 6
     outputs = [4 * np.eye(3)[[1, 2 if row < 3 else 0]] for row in range(6)]
-    summary = summarize_errors(SimpleNamespace(outputs=outputs), make_split(true, names), task)
+    summary = summarize_errors(SimpleNamespace(outputs=outputs, task=task), make_split(true, names))
     assert summary == "Worst entity type: per, F1 0.667 (6 entities)."
 
 
 def test_numbers_have_no_worst_class():
     task = make_task("sequence_regression")
-    assert summarize_errors(SimpleNamespace(outputs=[]), make_split(np.zeros(1), ["x"]), task) == ""
+    assert (
+        summarize_errors(SimpleNamespace(outputs=[], task=task), make_split(np.zeros(1), ["x"]))
+        == ""
+    )

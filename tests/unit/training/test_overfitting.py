@@ -35,7 +35,7 @@ def check(
         | ({metric.name: scores[i]} if scores else {})
         for i, (t, v) in enumerate(zip(train, validation, strict=True))
     ]
-    history = History(evaluations, steps=[], best_step=best_step, train_seconds=1.0)
+    history = History(evaluations, steps=[], best_step=best_step, last_step=0, train_seconds=1.0)
     arguments = SimpleNamespace(
         metric_for_best_model=metric.name,
         num_train_epochs=3,
@@ -240,7 +240,7 @@ def test_runs_without_evaluations():
         ([{"epoch": 2.0, "step": 8}], "Kept: the weights of the last step, 8 (epoch 2)."),
     ):
         found = check_overfitting(
-            History([], steps, best_step=None, train_seconds=1.0),
+            History([], steps, best_step=None, last_step=0, train_seconds=1.0),
             arguments,
             metric=ACCURACY,
             validation_rows=10,
