@@ -76,7 +76,7 @@ class PooledFeatures:
 
     def transform(self, pooled: np.ndarray) -> np.ndarray:
         """Standardize features of this way of pooling, (rows, width)."""
-        return ((pooled - self.mean) / self.scale).astype(pooled.dtype)
+        return (pooled - self.mean) / self.scale
 
 
 def fit_pooled_features(pooling: str, train: np.ndarray) -> PooledFeatures:

@@ -36,7 +36,7 @@ def extract_head_inputs(
 ) -> HeadInputs | None:
     """Run a model over tokenized rows and record what the last layer of its head gets.
 
-    Where the layer runs on every token and its logits are pooled, the inputs are pooled alike.
+    Where the layer runs on every token and its logits are pooled, so are its inputs.
 
     Args:
         columns: the model's inputs, each a list with an item for each row; the labels of words

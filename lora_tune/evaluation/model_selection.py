@@ -12,26 +12,20 @@ FOLDS = 5
 SEED = 0  # of the folds
 
 
-def fold_rows(labels: np.ndarray, *, groups: np.ndarray | None = None) -> Iterator[np.ndarray]:
-    """Divide items into folds, by class where each has one.
+def fold_rows(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Divide rows into folds, by class where each has one.
 
     Args:
-        labels: (items, ...).
-        groups: (items,), the row of each item; items of a row stay together.
+        labels: (rows, ...).
 
     Yields:
-        Whether each item is in the fold, (items,).
+        Whether each row is in the fold, (rows,).
     """
-    random = np.random.default_rng(SEED)
-    if groups is not None:
-        fold_of_row = random.permutation(int(groups.max()) + 1) % FOLDS
-        folds = fold_of_row[groups]
-    else:
-        order = random.permutation(len(labels))
-        if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
-            order = order[np.argsort(labels[order], kind="stable")]  # classes spread over folds
-        folds = np.empty(len(labels), dtype=int)
-        folds[order] = np.arange(len(labels)) % FOLDS
+    order = np.random.default_rng(SEED).permutation(len(labels))
+    if labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer):
+        order = order[np.argsort(labels[order], kind="stable")]  # classes spread over folds
+    folds = np.empty(len(labels), dtype=int)
+    folds[order] = np.arange(len(labels)) % FOLDS
     for fold in range(min(FOLDS, len(labels))):
         yield folds == fold
 

@@ -13,8 +13,7 @@ import numpy as np
 from lora_tune.evaluation.fitted_baselines import LinearModel
 from lora_tune.evaluation.head_inputs import extract_head_inputs
 from lora_tune.evaluation.linear_models import LINEAR_MODELS
-from lora_tune.evaluation.model_selection import fold_rows
-from lora_tune.metrics.classification import cross_entropy
+from lora_tune.evaluation.model_selection import cross_validate
 from lora_tune.models.layers import last_linear
 from lora_tune.run_context import RunContext
 from lora_tune.tasks import Task
@@ -23,10 +22,12 @@ from lora_tune.training.target_scaling import TargetScaling, fit_scaling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # scikit-learn's C
+# scikit-learn's C for standardized features. It is below what predicts best, so that from few rows
+# the loss leaves LoRA something to learn; see benchmarks/quality.
+STRENGTH = 1e-3
+THRESHOLD_STRENGTH = 1e-2  # of the probe whose cross-validation chooses a threshold
 MAX_ROWS = 2_000  # that the probe is fitted to; more change it little
-MAX_WORDS = 6_000  # where words have labels
-CROSS_VALIDATED = 500  # items; for more of them, one fold tells enough
+MAX_WORDS = 20_000  # where words have labels
 # By a task's output kind: that of the linear model.
 MODEL_KINDS = {"class": "class", "labels": "labels", "value": "value", "tags": "class"}
 
@@ -37,6 +38,22 @@ class HeadStart:
 
     task: Task  # with a threshold, where one was chosen by cross-validating the linear probe
     scaling: TargetScaling | None = None  # of the numbers that a regression predicts
+
+
+@dataclass(frozen=True)
+class ProbeRows:
+    """The training rows of a linear probe."""
+
+    features: np.ndarray  # (items, width), inputs of the head's last layer
+    labels: np.ndarray  # (items, ...)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A linear probe as the weights of a head's last layer."""
+
+    weight: np.ndarray  # (outputs, width)
+    bias: np.ndarray | None  # (outputs,); None where the layer has none
 
 
 def prepare_head(
@@ -50,139 +67,93 @@ def prepare_head(
         head: the names of the head's modules; see `load_model`.
         is_untrained: whether the base model lacks the head.
     """
+    import torch
+
     task, data = context.task, context.data
     layer = last_linear(model, head)
     if not is_untrained or layer is None:
         return HeadStart(task)
+    has_bias = layer.bias is not None
     scaling = None
     if task.output_kind == "value":
-        scaling = fit_scaling(data.train.rows.labels, has_bias=layer.bias is not None)
-    if context.recipe.lora.init_head_weights == "linear_probe":
-        probe = initialize_head(model, context, head=head, scaling=scaling)
-        if probe is not None and probe.held_out is not None and not data.can_select:
-            task = task.tune(list(probe.held_out[:, None]), data.train)
+        scaling = fit_scaling(data.train.rows.labels, has_bias=has_bias)
+    if context.recipe.lora.init_head_weights != "linear_probe":
+        return HeadStart(task, scaling)
+    rows = _extract_rows(model, context, head=head, scaling=scaling)
+    if rows is None:
+        return HeadStart(task, scaling)
+    probe = fit_probe(rows, data.labels, kind=MODEL_KINDS[task.output_kind], has_bias=has_bias)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(probe.weight))
+        if probe.bias is not None:
+            layer.bias.copy_(torch.from_numpy(probe.bias))
+    if task.is_open and not data.can_select and len(rows.labels) == len(data.train.rows.labels):
+        mean, scale = _fit_scale(rows.features)
+        standardized = (rows.features - mean) / scale
+        held_out = cross_validate(
+            standardized, rows.labels, data.labels, strength=THRESHOLD_STRENGTH, task=task
+        )
+        task = task.tune(list(held_out[:, None]), data.train)
     return HeadStart(task, scaling)
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A linear probe as the weights of a head's last layer."""
+def fit_probe(rows: ProbeRows, names: Sequence[str], *, kind: str, has_bias: bool = True) -> Probe:
+    """Fit a linear probe.
 
-    weight: np.ndarray  # (outputs, width)
-    bias: np.ndarray | None  # (outputs,); None where the layer has none
-    strength: float  # scikit-learn's C
-    # (items, outputs), of each item by a probe that was fitted to the others; None where these were
-    # not computed for all.
-    held_out: np.ndarray | None
+    Args:
+        names: of the labels.
+        kind: of the linear model; see `LINEAR_MODELS`.
+        has_bias: whether the layer has a bias.
+    """
+    mean, scale = _fit_scale(rows.features)
+    if not has_bias:
+        mean = np.zeros_like(mean)
+    standardized = (rows.features - mean) / scale
+    model = LINEAR_MODELS[kind].fit(standardized, rows.labels, names, STRENGTH, intercept=has_bias)
+    weight, bias = _as_layer(model, len(rows.labels))
+    weight = weight / scale
+    return Probe(weight, bias - weight @ mean if has_bias else None)
 
 
-def initialize_head(
+def _extract_rows(
     model: "PreTrainedModel",
     context: RunContext,
     *,
     head: Sequence[str],
     scaling: TargetScaling | None,
-) -> Probe | None:
-    """Fit a linear probe to the training rows and write it into the head's last layer.
-
-    Args:
-        model: the base model, with an untrained head.
-        head: the names of the head's modules; see `load_model`.
-        scaling: of the numbers that a regression predicts.
+) -> ProbeRows | None:
+    """Run the model over training rows, or some of many.
 
     Returns:
-        What was written; None where the head is no linear function of the model's states, so that
-        it stays random.
+        What the probe is fitted to; None where the logits are no linear function of the last
+        layer's inputs.
     """
-    import torch
-
-    layer, kind = last_linear(model, head), MODEL_KINDS.get(context.task.output_kind)
-    if layer is None or kind is None:
+    if context.task.output_kind not in MODEL_KINDS:
         return None
-    labels = context.data.train.rows.labels
+    train = context.data.train
     random = np.random.default_rng(0)
-    chosen = np.sort(random.permutation(len(labels))[:MAX_ROWS])
-    encoded = context.data.train.encoded.select(chosen)[:]
+    chosen = np.sort(random.permutation(len(train.encoded))[:MAX_ROWS])
     inputs = extract_head_inputs(
-        model, encoded, head=head, collate=context.collate(model), title="linear probe"
+        model,
+        train.encoded.select(chosen)[:],
+        head=head,
+        collate=context.collate(model),
+        title="linear probe",
     )
     if inputs is None:
         return None
-    features, groups = inputs.features, None
+    labels = train.rows.labels[chosen]
     if context.task.output_kind == "tags":
-        own = _labels_of_words(labels[chosen], inputs.rows)
-        kept = inputs.rows < _rows_within(inputs.rows, MAX_WORDS)
-        features, own, groups = features[kept], own[kept], inputs.rows[kept]
-    else:
-        own = labels[chosen]
-    if scaling is not None:
-        own = scaling.standardize(own)
-    probe = fit_probe(
-        features,
-        own,
-        context.data.labels,
-        kind=kind,
-        groups=groups,
-        has_bias=layer.bias is not None,
-    )
-    with torch.no_grad():
-        layer.weight.copy_(torch.from_numpy(probe.weight))
-        if probe.bias is not None:
-            layer.bias.copy_(torch.from_numpy(probe.bias))
-    return probe
+        labels = _labels_of_words(labels, inputs.rows)
+        return ProbeRows(inputs.features[:MAX_WORDS], labels[:MAX_WORDS])
+    return ProbeRows(inputs.features, labels if scaling is None else scaling.standardize(labels))
 
 
-def fit_probe(
-    features: np.ndarray,
-    labels: np.ndarray,
-    names: Sequence[str],
-    *,
-    kind: str,
-    groups: np.ndarray | None = None,
-    has_bias: bool = True,
-) -> Probe:
-    """Fit a linear probe, with the regularization of the lowest loss on held-out rows.
-
-    Args:
-        features: (items, width).
-        labels: (items, ...).
-        names: of the labels.
-        kind: of the linear model; see `LINEAR_MODELS`.
-        groups: (items,), the row of each item, where rows have several.
-        has_bias: whether the layer has a bias.
-    """
-    mean = features.mean(axis=0, dtype=float) if has_bias else np.zeros(features.shape[1])
+def _fit_scale(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the mean and the standard deviation of features (items, width), (width,) both."""
     scale = features.std(axis=0, dtype=float)
     scale[scale == 0] = 1.0
-    standardized = (features - mean) / scale
-    models = LINEAR_MODELS[kind]
-    folds = list(fold_rows(labels, groups=groups))
-    folds = folds if len(labels) <= CROSS_VALIDATED else folds[:1]
-
-    def fit(rows: np.ndarray, strength: float) -> LinearModel:
-        return models.fit(standardized[rows], labels[rows], names, strength, intercept=has_bias)
-
-    losses: dict[float, float] = {}
-    outputs: dict[float, list[np.ndarray]] = {}
-    for strength in STRENGTHS:
-        outputs[strength] = [
-            fit(~held_out, strength).predict(standardized[held_out]) for held_out in folds
-        ]
-        losses[strength] = sum(
-            len(found) * _mean_loss(found, labels[held_out])
-            for held_out, found in zip(folds, outputs[strength], strict=True)
-        )
-        if losses[strength] > min(losses.values()):
-            break  # a weaker regularization is no better
-    strength = min(losses, key=lambda given: losses[given])
-    weight, bias = _as_layer(fit(np.ones(len(labels), dtype=bool), strength), len(labels))
-    weight = weight / scale
-    all_outputs = np.concatenate(outputs[strength])
-    held_out_outputs = None
-    if len(all_outputs) == len(labels):
-        held_out_outputs = np.empty_like(all_outputs)
-        held_out_outputs[np.concatenate([np.flatnonzero(fold) for fold in folds])] = all_outputs
-    return Probe(weight, bias - weight @ mean if has_bias else None, strength, held_out_outputs)
+    return features.mean(axis=0, dtype=float), scale
 
 
 def _as_layer(model: LinearModel, items: int) -> tuple[np.ndarray, np.ndarray]:
@@ -199,15 +170,6 @@ def _as_layer(model: LinearModel, items: int) -> tuple[np.ndarray, np.ndarray]:
     return weight, all_bias
 
 
-def _mean_loss(outputs: np.ndarray, labels: np.ndarray) -> float:
-    """Compute the mean loss of outputs (items, numbers): cross-entropy, or squared error."""
-    if labels.ndim == 2:
-        return float((np.logaddexp(0, outputs) - labels * outputs).mean())
-    if np.issubdtype(labels.dtype, np.integer):
-        return float(cross_entropy(outputs, labels))
-    return float(np.square(outputs[:, 0] - labels).mean())
-
-
 def _labels_of_words(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Take the labels of the words that were not truncated, (words,).
 
@@ -217,8 +179,3 @@ def _labels_of_words(labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """
     counts: Mapping[Any, Any] = dict(zip(*np.unique(rows, return_counts=True), strict=True))
     return np.concatenate([own[: counts.get(row, 0)] for row, own in enumerate(labels)])
-
-
-def _rows_within(rows: np.ndarray, limit: int) -> int:
-    """Find how many rows, from the first on, have at most `limit` words together; at least one."""
-    return int(rows[limit]) or 1 if len(rows) > limit else int(rows[-1]) + 1

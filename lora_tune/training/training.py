@@ -28,7 +28,6 @@ from lora_tune.training.target_scaling import TargetScaling
 from lora_tune.training.trainer import AdapterTrainer
 
 if TYPE_CHECKING:
-    from peft import PeftModel
     from torch.nn import Module
     from transformers import TrainingArguments
 
@@ -118,11 +117,14 @@ class _TrainedAdapter:
 
 def _train_adapter(
     context: RunContext, seed: int, *, steps: int | None = None, shows_summary: bool = False
-) -> tuple["PeftModel", _TrainedAdapter]:
+) -> tuple[Any, _TrainedAdapter]:
     """Load the base model, attach and initialize LoRA, and train it.
 
     Args:
         steps: to train for without evaluations; None for what the recipe says.
+
+    Returns:
+        The PEFT model, and what the training gave.
     """
     free_memory()  # of the training before
     recipe, task = context.recipe, context.task

@@ -130,6 +130,7 @@ def test_the_defaults_are_plain_lora():
         "rank_pattern": {},
         "alpha_pattern": {},
         "init_lora_weights": "default",
+        "init_head_weights": "linear_probe",
         "use_rslora": False,
         "use_dora": False,
         "bias": "none",
