@@ -94,8 +94,6 @@ def _find_cgroups(root: Path) -> list[tuple[Path, str]]:
     found = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if ".." in path.split("/"):  # outside what a container sees
-            path = "/"
         if not controllers:
             found.append((mounts, path))
         elif "cpu" in controllers.split(","):
