@@ -144,6 +144,8 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
     drawn = random.Random(seed).sample(train, min(rows, len(train)))
     held_out = random.Random(0).sample(test, min(test_rows, len(test)))
     data: dict[str, Any] = {"source": "data", "label": data_set.label, "max_length": TOKENS}
+    if data_set.task == "sequence_classification":  # few rows may lack a class of the test rows
+        data["labels"] = sorted({label for _, label in train})
     if data_set.text_pair:
         data["text_pair"] = data_set.text_pair
     with tempfile.TemporaryDirectory() as place:
