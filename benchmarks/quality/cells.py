@@ -4,6 +4,7 @@ import csv
 import json
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import yaml
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 TOKENS = 128  # of a row at most
+VALIDATION_FRACTION = 0.1  # as lora_tune cuts it
 INTENTS = 10  # of the smaller banking77
 
 Row = list[str]
@@ -151,7 +153,13 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
     with tempfile.TemporaryDirectory() as place:
         files = Path(place) / "data"
         files.mkdir()
-        for split, own in (("train", drawn), ("test", held_out)):
+        splits = {"train": drawn, "test": held_out}
+        counts = Counter(label for *_, label in drawn)
+        if data_set.task == "sequence_classification" and min(counts.values()) == 1:
+            # Such a class cannot be in two splits, which lora_tune refuses to cut.
+            held = round(VALIDATION_FRACTION * len(drawn))
+            splits |= {"train": drawn[held:], "validation": drawn[:held]}
+        for split, own in splits.items():
             with (files / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([data_set.columns, *own])
         recipe = {
