@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from lora_tune.artifacts.run_reader import SavedRun, read_run
 from lora_tune.commands.output import show
 from lora_tune.commands.process_setup import prepare_process
 from lora_tune.commands.shared_arguments import Verbs, add_verb
+from lora_tune.config.recipe_differences import find_differences
 from lora_tune.errors import ArtifactError, RecipeError
 from lora_tune.evaluation.results import LORA
 from lora_tune.metrics.metric import PERPLEXITY, Metric
@@ -24,7 +26,7 @@ from lora_tune.metrics.paired_comparison import (
 from lora_tune.metrics.statistics import CONFIDENCE, holm
 from lora_tune.report.metric_plots import results_plot
 from lora_tune.report.page import fill_template, write_page
-from lora_tune.report.tables import format_interval, format_number, format_table
+from lora_tune.report.tables import format_cell, format_interval, format_number, format_table
 from lora_tune.tasks import find_metric
 
 TEMPLATE = "run_comparison.html.jinja"
@@ -49,6 +51,13 @@ class RunComparison:
     names: list[str]
     runs: list[SavedRun]
     comparisons: list[PairwiseComparison]
+    differences: dict[str, list[Any]]  # key of the recipes -> its value in each run
+
+    def validation_score(self, run: SavedRun) -> float | None:
+        """The metric on the validation rows at the kept step; None where it was not computed."""
+        best = run.environment.get("best_step")
+        kept = [row for row in run.evaluations if best in (None, row["step"])]
+        return kept[-1].get(self.metric.name) if kept else None
 
 
 def add_parser(verbs: Verbs) -> argparse.ArgumentParser:
@@ -113,7 +122,8 @@ def compare_runs(folders: Sequence[Path]) -> RunComparison:
             paired, first, second, metric=metric, p_value=p_value, comparisons=len(pairs)
         )
         comparisons.append(PairwiseComparison(first, second, paired, p_value, verdict))
-    return RunComparison(metric, names, runs, comparisons)
+    differences = find_differences([run.recipe for run in runs])
+    return RunComparison(metric, names, runs, comparisons, differences)
 
 
 def write_run_comparison(comparison: RunComparison, path: Path) -> None:
@@ -141,20 +151,37 @@ def run_table(comparison: RunComparison) -> str:
     for name, run in zip(comparison.names, comparison.runs, strict=True):
         score = run.score(LORA)
         assert score is not None
+        validation = comparison.validation_score(run)
         rows.append(
             [
                 name,
                 format_number(score["metrics"][metric]),
                 format_interval(score["interval"]),
+                "-" if validation is None else format_number(validation),
                 *(format_number(score["metrics"][other]) for other in others),
                 f"{score['trained_parameters']:,}",
             ]
         )
     test_rows = comparison.runs[0].comparison["test_rows"]
-    headers = [f"{test_rows} test rows", metric, f"{CONFIDENCE:.0%} interval", *others]
+    headers = [f"{test_rows} test rows", metric, f"{CONFIDENCE:.0%} interval"]
+    headers += [f"validation {metric}", *others]
     headers = [name.replace("_", " ") for name in [*headers, "trained parameters"]]
     verdicts = [pairwise.verdict for pairwise in comparison.comparisons]
-    return "\n".join([format_table(rows, headers), *verdicts])
+    return "\n".join([format_table(rows, headers), *verdicts, "", differences_table(comparison)])
+
+
+def differences_table(comparison: RunComparison) -> str:
+    """Format the keys in which the recipes of the runs differ, with the value in each run."""
+    if not comparison.differences:
+        return "The recipes of these runs are the same."
+    rows = [[key, *map(_format_value, v)] for key, v in comparison.differences.items()]
+    return format_table(rows, ["recipe key", *comparison.names])
+
+
+def _format_value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "-" if value is None else format_cell(value)
 
 
 def _check_same_rows(runs: Sequence[SavedRun], names: Sequence[str]) -> None:
@@ -176,9 +203,11 @@ def _check_same_rows(runs: Sequence[SavedRun], names: Sequence[str]) -> None:
 
 
 def _name_runs(runs: Sequence[SavedRun]) -> list[str]:
-    """Name runs by recipe; by recipe and directory, or by path, where names would be equal."""
-    names = [run.name for run in runs]
-    if len(set(names)) == len(names):
-        return names
-    names = [f"{run.name} {run.folder.resolve().name}" for run in runs]
-    return names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+    """Name runs by recipe, and where that is not enough by the end of their path that is."""
+    paths = [run.folder.resolve().parts for run in runs]
+    for length in range(max(map(len, paths)) + 1):
+        tails = ["/".join(path[len(path) - min(length, len(path)) :]) for path in paths]
+        names = [f"{run.name} {tail}".strip() for run, tail in zip(runs, tails, strict=True)]
+        if len(set(names)) == len(names):
+            break
+    return names

@@ -34,6 +34,10 @@ def test_each_pair_of_runs_is_compared(runs, tmp_path, capsys):
     for name in ("small 1", "small 2", "small 4"):
         assert name in shown
         assert name in page.read_text()
+    assert "validation accuracy" in shown
+    (keys,) = (line.split() for line in shown.splitlines() if line.startswith("lora.rank"))
+    assert keys == ["lora.rank", "1", "2", "4"]
+    assert "lora.rank" in page.read_text()
     verdicts = ("no significant difference", " is better ", " is worse ")
     assert sum(map(shown.count, verdicts)) == 3
 
