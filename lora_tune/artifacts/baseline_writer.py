@@ -67,5 +67,7 @@ def save_best_baseline(
     tensors = record_arrays(result.fitted.tensors())
     write_manifest(folder, training=record_training(context), tensors=tensors, kind=kind)
     inputs = context.data.test.rows.inputs
-    outputs = record_baseline_outputs(result.fitted, result.evaluation, inputs)
+    outputs = record_baseline_outputs(
+        result.fitted, result.evaluation, inputs, is_rounded=context.recipe.model.is_rounded
+    )
     return KeptBaseline(result.name, size_bytes, outputs)
