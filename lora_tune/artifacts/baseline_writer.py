@@ -68,5 +68,7 @@ def save_best_baseline(
     training = record_training(context, result.evaluation.task)
     write_manifest(folder, training=training, tensors=tensors, kind=kind)
     inputs = context.data.test.rows.inputs
-    outputs = record_baseline_outputs(result.fitted, result.evaluation, inputs)
+    outputs = record_baseline_outputs(
+        result.fitted, result.evaluation, inputs, is_rounded=context.recipe.model.is_rounded
+    )
     return KeptBaseline(result.name, size_bytes, outputs)

@@ -30,7 +30,7 @@ TFIDF_SETTINGS = {
     "sublinear_tf": True,
     "norm": "l2",
 }
-LIBRARIES = ("numpy", "regex", "scikit-learn", "scipy")  # that compute the features
+LIBRARIES = ("numpy", "regex", "scikit-learn")  # that compute the features
 
 
 @dataclass(frozen=True)

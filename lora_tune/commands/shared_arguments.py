@@ -45,7 +45,7 @@ def add_base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base",
         metavar="MODEL",
-        help="folder or Hub ID of the base model (default: the one that the adapter names)",
+        help="folder or Hub ID of the base model (default: the one that the manifest names)",
     )
 
 
@@ -55,7 +55,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--data",
         metavar="FILE",
         type=Path,
-        help="labeled rows (default: the test rows of the adapter's run)",
+        help="labeled rows (default: the test rows of its run)",
     )
 
 

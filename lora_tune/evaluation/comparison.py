@@ -141,19 +141,18 @@ def compare(
     metrics = {result.name: result.evaluation.metrics for result in results}
     *others, last = results
     subject, reference = last.name, BASE if BASE in metrics else others[0].name
+    first = IN_SENTENCE[subject][0].upper() + IN_SENTENCE[subject][1:]  # of a sentence
     comparisons = []
     for result in others:
         paired = compare_counts(counts[subject], counts[result.name], metric)
-        verdict = describe_comparison(
-            paired, IN_SENTENCE[subject], IN_SENTENCE[result.name], metric=metric
-        )
+        verdict = describe_comparison(paired, first, IN_SENTENCE[result.name], metric=metric)
         comparisons.append(SystemComparison(result.name, paired, verdict))
     sign = -1 if metric.lower_is_better else 1
     cheap = [comparison for comparison in comparisons if comparison.name not in COSTLY]
     best = min(cheap, key=lambda comparison: sign * comparison.paired.difference)
     base = next(c.paired for c in comparisons if c.name == reference)
     best_result = next(result for result in others if result.name == best.name)
-    reason = _headline(best, best_result, subject=subject, metric=metric)
+    reason = _headline(best, best_result, subject=first, metric=metric)
     return Comparison(
         task=task.name,
         metric=metric.name,
@@ -212,7 +211,7 @@ def _headline(best: SystemComparison, result: Result, *, subject: str, metric: M
     Args:
         best: the comparison with it.
         result: of this baseline.
-        subject: the system.
+        subject: the system, as a sentence begins with it.
         metric: the primary metric.
     """
     sign = -1 if metric.lower_is_better else 1
@@ -222,9 +221,9 @@ def _headline(best: SystemComparison, result: Result, *, subject: str, metric: M
     score = f"{metric.title} {result.evaluation.metrics[metric.name]:.3f}"
     other = f"{IN_SENTENCE[best.name]} ({score})"
     if is_ahead:
-        return f"{IN_SENTENCE[subject]} is ahead of {other}, but not significantly. {best.verdict}"
+        return f"{subject} is ahead of {other}, but not significantly. {best.verdict}"
     cost = _describe_cost(result)
-    return f"{IN_SENTENCE[subject]} does not beat {other}{cost}. {best.verdict}"
+    return f"{subject} does not beat {other}{cost}. {best.verdict}"
 
 
 def _describe_cost(result: Result) -> str:

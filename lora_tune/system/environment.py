@@ -25,6 +25,7 @@ LIBRARIES = (
     "numpy",
     "omegaconf",
     "peft",
+    "regex",
     "safetensors",
     "scikit-learn",
     "tokenizers",

@@ -17,6 +17,7 @@ def read_lines(path):
 def test_a_run_directory_holds_the_documented_files(plain_run):
     assert sorted(path.name for path in plain_run.iterdir()) == [
         "adapter",
+        "baseline",
         "comparison.json",
         "data.json",
         "environment.json",

@@ -149,6 +149,29 @@ def test_an_adapter_on_the_hub_predicts_as_the_local_one(hub, adapter, pushed, c
         assert probabilities == pytest.approx([row["p_negative"], row["p_positive"]], abs=1e-6)
 
 
+def test_a_baseline_on_the_hub_predicts_as_in_the_run(hub, push, adapter, tmp_path):
+    """In a fresh process with an empty cache, and without a base model."""
+    from huggingface_hub import ModelCard
+
+    baseline = adapter.parent / "baseline"
+    done = push(baseline, "me/baseline", token=hub.token)
+    there = hub.files("me/baseline")
+    assert set(there) == set(contents(baseline))
+    assert not [name for name in there if not name.endswith((".json", ".safetensors", ".md"))]
+    assert "Use it: lora-tune predict me/baseline --text" in done.stdout
+    card = ModelCard(there["README.md"].decode())
+    assert card.data.library_name is None
+    assert card.data.base_model is None
+    assert 'load_adapter("me/baseline")' in card.text
+    rows = list(zip(*reviews("test"), strict=True))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text, _ in rows)
+    words = ["me/baseline", "--input", "-", "--format", "jsonl", "--output", "-"]
+    found = lora_tune(hub, tmp_path, "predict", *words, given=lines, token=hub.read_token)
+    predicted = [json.loads(row)["label"] for row in found.stdout.splitlines()]
+    run = (adapter.parent / "predictions.jsonl").read_text().splitlines()
+    assert predicted == [json.loads(row)["predictions"]["tfidf"] for row in run]
+
+
 def test_evaluate_and_merge_take_a_hub_id(hub, pushed, tmp_path, adapter):
     here = tmp_path / "cache"
     trained = json.loads((adapter.parent / "comparison.json").read_text())

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from lora_tune.evaluation.comparison import compare
+from lora_tune.evaluation.comparison import compare, describe_recommendation
 from lora_tune.evaluation.results import Result
 from lora_tune.metrics.paired_comparison import format_p_value
 from tests.answers import TASK, evaluate_logits
@@ -18,13 +18,13 @@ def make_result(name, correct, labels, classes):
     return Result(name, evaluate_logits(logits, labels), 10, 1.0)
 
 
-def compare_systems(labels, classes=2, headline_warning="", **correct):
+def compare_systems(labels, classes=2, headline_warning="", untrained_head=True, **correct):
     """Compare systems by the rows on which each is correct."""
     return compare(
         [make_result(name, rows, labels, classes) for name, rows in correct.items()],
         task=TASK,
         metric=TASK.primary_metric,
-        untrained_head=True,
+        untrained_head=untrained_head,
         warnings=[],
         headline_warning=headline_warning,
     )
@@ -47,7 +47,7 @@ def test_an_adapter_that_changes_nothing_shows_no_difference():
         "LoRA and the base model are correct on the same rows: no significant difference (95% "
         "interval -0.2 to 0.2); minimum detectable difference with 2,000 rows: 0.4 points."
     )
-    assert found.headline.startswith("LoRA does not beat the base model (accuracy 0.8")
+    assert found.headline.startswith("LoRA does not beat the base model (accuracy 0.7")
     assert found.recommended == "base"
     assert found.difference_interval == pytest.approx((-0.0019, 0.0019), abs=1e-4)
 
@@ -75,6 +75,52 @@ def test_a_baseline_that_is_better_is_in_the_headline():
     trains = "which trains in a second. LoRA is worse than the TF-IDF baseline by"
     assert trains in found.headline
     assert found.best_baseline == found.recommended == "tfidf"
+
+
+@pytest.mark.parametrize(
+    ("name", "untrained", "lora", "line"),
+    [
+        ("tfidf", True, 0.95, "Use here/adapter: LoRA is better than the TF-IDF baseline by"),
+        (
+            "tfidf",
+            True,
+            0.801,
+            "Use here/adapter: LoRA is ahead of the TF-IDF baseline (accur",
+        ),
+        ("tfidf", True, 0.8, "Use here/baseline: LoRA does not beat the TF-IDF baseline (accuracy"),
+        ("linear_probe", True, 0.7, "Use here/baseline: LoRA does not beat the linear probe (acc"),
+        ("base", False, 0.7, "Use the base model: LoRA does not beat the base model (accuracy 0."),
+        ("base", True, 0.7, "Use none of these systems: LoRA does not beat the base model (acc"),
+        ("majority", True, 0.7, "Use none of these systems: LoRA does not beat the majority class"),
+    ],
+)
+def test_the_recommendation(name, untrained, lora, line):
+    labels, chance, _ = draw()
+    systems = {"majority": chance > 0.9, "base": chance > 0.9} | {name: chance < 0.8}
+    found = compare_systems(labels, untrained_head=untrained, **systems, lora=chance < lora)
+    places = {"adapter": "here/adapter", "baseline": "here/baseline"}
+    assert describe_recommendation(found, **places).startswith(line)
+    assert found.recommended == ("lora" if lora > 0.8 else name)
+    assert found.beats_best_baseline == (lora == 0.95)
+    assert ("not significantly. LoRA against" in found.headline) == (lora == 0.801)
+
+
+def test_a_baseline_that_is_not_saved_is_named():
+    labels, chance, _ = draw()
+    found = compare_systems(labels, base=chance > 0.9, tfidf=chance < 0.8, lora=chance < 0.7)
+    line = describe_recommendation(found, adapter="adapter", baseline=None)
+    assert line.startswith("Use the TF-IDF baseline: LoRA does not beat the TF-IDF baseline")
+
+
+def test_a_baseline_is_compared_with_the_majority_class():
+    labels, chance, _ = draw()
+    found = compare_systems(labels, majority=chance < 0.5, tfidf=chance < 0.8)
+    assert found.headline.startswith("The TF-IDF baseline is better than the majority class by 27.")
+    assert (found.base["accuracy"], found.adapted["accuracy"]) == (
+        pytest.approx((chance < 0.5).mean()),
+        pytest.approx((chance < 0.8).mean()),
+    )
+    assert found.recommended == "tfidf"
 
 
 def test_full_fine_tuning_is_not_a_baseline():
