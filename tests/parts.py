@@ -20,6 +20,8 @@ from lora_tune.tasks import make_task
 from tests.tiny import reviews
 
 TASK = make_task("sequence_classification")
+# The defaults of the recipe's `training:` section, and a length.
+RESOLVED_TRAINING = TRAINING_DEFAULTS | {"num_train_epochs": 3, "load_best_model_at_end": True}
 LABELS = ["bad", "mixed", "fine"]
 
 
@@ -61,7 +63,7 @@ class Parts:
             checkpoints: a folder.
             settings: changes to the defaults of the recipe's `training:` section.
         """
-        training = TRAINING_DEFAULTS | settings
+        training = RESOLVED_TRAINING | settings
         recipe = Recipe(
             task=self.task.name,
             model=self.config,
@@ -150,6 +152,7 @@ class Parts:
                 recipe_name="tiny",
                 recipe=recipe,
                 data_fingerprint="",
+                threshold=self.task.chosen_threshold,
             ),
             tensors=record_tensors(adapter_tensors(self.adapted)),
         )

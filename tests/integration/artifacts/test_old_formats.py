@@ -62,7 +62,8 @@ def test_an_old_adapter_is_evaluated_the_same(case, tmp_path):
     for side in ("base", "adapted"):
         assert found[side] == pytest.approx(expected[side], rel=1e-4)
     assert found["difference"] == pytest.approx(expected["difference"])
-    assert found["difference_interval"] == pytest.approx(expected["difference_interval"])
+    # 0.1.0 computed it by another method.
+    assert found["difference_interval"] == pytest.approx(expected["difference_interval"], abs=0.02)
     assert [result["name"] for result in found["results"]] == ["base", "lora"]
 
 
@@ -85,7 +86,7 @@ def test_old_runs_are_compared_the_same(tmp_path, capsys):
     run("compare", OLD / "run", OLD / "run_other_seed", "--output", page)
     shown, expected = capsys.readouterr().out, EXPECTED["compare"]
     rows, old_rows = ([row.split() for row in text.splitlines()[2:4]] for text in (shown, expected))
-    assert rows == old_rows
+    assert [row[:6] + row[7:] for row in rows] == old_rows, "a column for validation was added"
     for number in ("(+0.0 points, p = 1.00)", "40.4 points"):
         assert number in expected
         assert number in shown

@@ -85,7 +85,10 @@ def test_what_a_run_shows(run_tiny):
     assert "q_lin" in adapter
     assert "Trainable:" in adapter
     assert [line.split("  ")[0] for line in epochs] == ["epoch 1/2", "epoch 2/2"]
-    assert re.match(r"Kept: the weights of step \d+ \(epoch [12]\).*\nUnderfitting: ", warning)
+    kept = r"Kept: the weights of the last step, 12 \(epoch 2\).*\nUnderfitting: "
+    assert re.match(kept, warning)
+        r"Kept: the weights of the last step, 12 \(epoch 2\).*\nUnderfitting: ", warning
+    )
     assert re.search(r"^(Worst class: |No test row is misclassified)", comparison, re.MULTILINE)
     assert "macro f1" in comparison
     assert "A fine film." in examples

@@ -8,7 +8,6 @@ from torch.nn.functional import cross_entropy, linear
 from transformers import Trainer
 
 from lora_tune.config.lora import LoraConfig
-from lora_tune.config.training import TRAINING_DEFAULTS
 from lora_tune.data.batching import IGNORE_INDEX, make_collator, model_inputs
 from lora_tune.fast import chunked_loss
 from lora_tune.fast.chunked_loss import (
@@ -21,7 +20,7 @@ from lora_tune.tasks import make_task
 from lora_tune.tasks.token_loss import token_loss
 from lora_tune.training.arguments import make_arguments
 from lora_tune.training.trainer import AdapterTrainer
-from tests.parts import Parts
+from tests.parts import RESOLVED_TRAINING, Parts
 from tests.tiny import make_base, reviews
 
 LANGUAGE_MODELS = {
@@ -61,7 +60,7 @@ class Made:
 
     def find(self, **training):
         arguments = make_arguments(
-            TRAINING_DEFAULTS | training, task=self.task, checkpoints=self.folder / "checkpoints"
+            RESOLVED_TRAINING | training, task=self.task, checkpoints=self.folder / "checkpoints"
         )
         return find_output_layer(self.model, self.data, arguments=arguments, collate=self.collate)
 

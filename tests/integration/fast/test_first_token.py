@@ -7,14 +7,13 @@ from torch.nn.functional import pad
 
 from lora_tune.config.data import DataConfig, SplitConfig
 from lora_tune.config.lora import LoraConfig
-from lora_tune.config.training import TRAINING_DEFAULTS
 from lora_tune.data.batching import make_collator, model_inputs
 from lora_tune.data.splits import load_data
 from lora_tune.fast.first_token import _find_attention, find_top_layer, first_token
 from lora_tune.models.layers import find_layers
 from lora_tune.tasks import make_task
 from lora_tune.training.arguments import make_arguments
-from tests.parts import TASK, Parts
+from tests.parts import RESOLVED_TRAINING, TASK, Parts
 from tests.tiny import make_base
 
 FIRST_TOKEN = ["bert-base-cased", "distilbert-base-uncased", "roberta-base", "electra"]
@@ -46,7 +45,7 @@ class Made:
 
     def find(self, **training):
         arguments = make_arguments(
-            TRAINING_DEFAULTS | training, task=TASK, checkpoints=self.folder / "checkpoints"
+            RESOLVED_TRAINING | training, task=TASK, checkpoints=self.folder / "checkpoints"
         )
         return find_top_layer(
             self.model,

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from lora_tune.config.training import TRAINING_DEFAULTS
 from lora_tune.errors import LoraTuneError
 from lora_tune.tasks import make_task
 from lora_tune.training.arguments import make_arguments
+from tests.parts import RESOLVED_TRAINING
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from lora_tune.training.arguments import make_arguments
     ],
 )
 def test_whether_greater_is_better_follows_from_the_metric(tmp_path, task, metric, greater):
-    training = TRAINING_DEFAULTS | {"metric_for_best_model": metric}
+    training = RESOLVED_TRAINING | {"metric_for_best_model": metric}
     arguments = make_arguments(training, task=make_task(task), checkpoints=tmp_path)
     assert arguments.greater_is_better is greater
 

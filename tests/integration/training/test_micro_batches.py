@@ -10,12 +10,12 @@ from datasets import Dataset
 from transformers import Trainer
 
 from lora_tune.config.lora import LoraConfig
-from lora_tune.config.training import TRAINING_DEFAULTS
 from lora_tune.data.batching import WIDTH_MULTIPLE, split_batch, widen
 from lora_tune.fast.acceleration import accelerated
 from lora_tune.training.arguments import make_arguments
 from lora_tune.training.trainer import AdapterTrainer
 from tests.integration.task_rows import BASES, make_parts, tokenize_rows
+from tests.parts import RESOLVED_TRAINING
 from tests.tiny import make_base, reviews
 
 
@@ -178,7 +178,7 @@ def test_widths_stay_where_padding_would_change_the_outputs(change, tmp_path):
         value = "left" if change == "padding_side" else ["input_ids"]
         setattr(parts.tokenizer, change, value)
     arguments = make_arguments(
-        TRAINING_DEFAULTS | {"bf16": True}, task=parts.task, checkpoints=tmp_path
+        RESOLVED_TRAINING | {"bf16": True}, task=parts.task, checkpoints=tmp_path
     )
     acceleration = accelerated(
         parts.adapted,

@@ -69,6 +69,7 @@ def test_the_best_epoch_is_kept(run_tiny, metric, column, best_of, learning_rate
         lora={"dropout": 0.0},  # its random numbers may change with the code
         training={
             "num_train_epochs": 6,
+            "load_best_model_at_end": True,
             "learning_rate": learning_rate,
             "metric_for_best_model": metric,
         },
