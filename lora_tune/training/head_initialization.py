@@ -22,9 +22,9 @@ from lora_tune.training.target_scaling import TargetScaling, fit_scaling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# scikit-learn's C for standardized features. It is below what predicts best, so that from few rows
-# the loss leaves LoRA something to learn; see benchmarks/quality.
-STRENGTH = 1e-3
+# scikit-learn's C for standardized features, times the items of a class. It is below what predicts
+# best, so that from few rows the loss leaves LoRA something to learn; see benchmarks/quality.
+STRENGTH = 0.03
 THRESHOLD_STRENGTH = 1e-2  # of the probe whose cross-validation chooses a threshold
 MAX_ROWS = 2_000  # that the probe is fitted to; more change it little
 MAX_WORDS = 20_000  # where words have labels
@@ -109,7 +109,9 @@ def fit_probe(rows: ProbeRows, names: Sequence[str], *, kind: str, has_bias: boo
     if not has_bias:
         mean = np.zeros_like(mean)
     standardized = (rows.features - mean) / scale
-    model = LINEAR_MODELS[kind].fit(standardized, rows.labels, names, STRENGTH, intercept=has_bias)
+    classes = {"class": len(names), "labels": 2, "value": 1}[kind]
+    strength = STRENGTH * classes / len(rows.labels)
+    model = LINEAR_MODELS[kind].fit(standardized, rows.labels, names, strength, intercept=has_bias)
     weight, bias = _as_layer(model, len(rows.labels))
     weight = weight / scale
     return Probe(weight, bias - weight @ mean if has_bias else None)
