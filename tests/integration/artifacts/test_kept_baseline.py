@@ -83,6 +83,12 @@ def test_a_run_reports_the_reload_check_of_its_baseline(probe_run):
     assert "logistic regression on the pooled features of" in card
 
 
+def test_the_report_and_the_adapters_card_say_what_to_use(plain_run):
+    line = "LoRA does not beat the TF-IDF baseline (accuracy 0."
+    assert f"Use baseline: {line}" in (plain_run / "report.html").read_text()
+    assert f"Use the TF-IDF baseline: {line}" in (plain_run / "adapter" / "README.md").read_text()
+
+
 def edit(folder, change):
     """Change the content of baseline.json, and its record in the manifest."""
     path = folder / "baseline.json"

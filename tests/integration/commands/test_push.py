@@ -150,10 +150,11 @@ def test_an_adapter_on_the_hub_predicts_as_the_local_one(hub, adapter, pushed, c
 
 
 def test_a_baseline_on_the_hub_predicts_as_in_the_run(hub, push, adapter, tmp_path):
-    """In a fresh process with an empty cache, and without a base model."""
+    """In a fresh process with an empty cache; a linear probe gets its base model from the Hub."""
     from huggingface_hub import ModelCard
 
     baseline = adapter.parent / "baseline"
+    name = json.loads((baseline / "manifest.json").read_text())["kind"]
     done = push(baseline, "me/baseline", token=hub.token)
     there = hub.files("me/baseline")
     assert set(there) == set(contents(baseline))
@@ -161,7 +162,7 @@ def test_a_baseline_on_the_hub_predicts_as_in_the_run(hub, push, adapter, tmp_pa
     assert "Use it: lora-tune predict me/baseline --text" in done.stdout
     card = ModelCard(there["README.md"].decode())
     assert card.data.library_name is None
-    assert card.data.base_model is None
+    assert card.data.base_model == ("acme/tiny-base" if name == "linear_probe" else None)
     assert 'load_adapter("me/baseline")' in card.text
     rows = list(zip(*reviews("test"), strict=True))
     lines = "".join(json.dumps({"text": text}) + "\n" for text, _ in rows)
@@ -169,7 +170,7 @@ def test_a_baseline_on_the_hub_predicts_as_in_the_run(hub, push, adapter, tmp_pa
     found = lora_tune(hub, tmp_path, "predict", *words, given=lines, token=hub.read_token)
     predicted = [json.loads(row)["label"] for row in found.stdout.splitlines()]
     run = (adapter.parent / "predictions.jsonl").read_text().splitlines()
-    assert predicted == [json.loads(row)["predictions"]["tfidf"] for row in run]
+    assert predicted == [json.loads(row)["predictions"][name] for row in run]
 
 
 def test_evaluate_and_merge_take_a_hub_id(hub, pushed, tmp_path, adapter):
