@@ -84,7 +84,6 @@ def run_recipe(
         results = [*cheap, *costly, by_seed[0]]
         comparison = compare(
             results,
-            task=context.task,
             metric=context.primary_metric,
             untrained_head=baselines.untrained_head,
             groups=lora.result.evaluation.metrics_by_group(context.data.test),

@@ -91,7 +91,6 @@ def _compare_adapter(saved: SavedModel, rows: EvaluationRows, base: str | None) 
     after = evaluate_test(adapted, split, task, collate=collate, generator=generator, title="LoRA")
     return compare(
         [Result(BASE, before, None, None), Result(LORA, after, None, None)],
-        task=task,
         metric=primary_metric_of(task, recipe.generation),
         untrained_head=untrained_head,
         groups=task.metrics_by_group(after.outputs, split),
@@ -110,7 +109,6 @@ def _compare_baseline(saved: SavedModel, rows: EvaluationRows, base: str | None)
             Result(constant.name, evaluate_constant(constant, split, task), None, None),
             Result(saved.manifest.kind, evaluate_outputs(outputs, split, task), None, None),
         ],
-        task=task,
         metric=task.primary_metric,
         untrained_head=False,
         groups=task.metrics_by_group(outputs, split),

@@ -24,7 +24,7 @@ from lora_tune.metrics.paired_comparison import (
     describe_comparison,
 )
 from lora_tune.metrics.statistics import metric_interval, wilson_interval
-from lora_tune.tasks import Prediction, Task
+from lora_tune.tasks import Prediction
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,6 @@ class Example:
 def compare(
     results: Sequence[Result],
     *,
-    task: Task,
     metric: Metric,
     untrained_head: bool,
     warnings: Sequence[str],
@@ -154,7 +153,7 @@ def compare(
     best_result = next(result for result in others if result.name == best.name)
     reason = _headline(best, best_result, subject=first, metric=metric)
     return Comparison(
-        task=task.name,
+        task=last.evaluation.task.name,
         metric=metric.name,
         test_rows=len(counts[subject]),
         headline=f"{headline_warning} {reason}".strip(),

@@ -37,6 +37,7 @@ def current_run():
         "untrained_head": True,
         "groups": [],
         "warnings": ["Classes are imbalanced."],
+        "recommendation": "",
         "error_analysis": {"classes": []},
         "error_cases": {"against": "tfidf", "fixed": []},
     }

@@ -22,7 +22,6 @@ def compare_systems(labels, classes=2, headline_warning="", untrained_head=True,
     """Compare systems by the rows on which each is correct."""
     return compare(
         [make_result(name, rows, labels, classes) for name, rows in correct.items()],
-        task=TASK,
         metric=TASK.primary_metric,
         untrained_head=untrained_head,
         warnings=[],
