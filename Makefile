@@ -9,6 +9,7 @@ MORE ?=
 BASE ?=
 ROUNDS ?=
 ONCE ?=
+MINUTES ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -16,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=...; see benchmarks/README.md)))
 
 .PHONY: setup train test unit check docs browser olah
-.PHONY: params results curve intervals parity quantization dropout speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
+.PHONY: params results curve quality defaults intervals parity quantization dropout speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
 
 setup: .venv/ready
 
@@ -92,6 +93,16 @@ parity: .venv/ready
 quantization: .venv/ready
 	$(call needs,DATA BASE)
 	$(BENCHMARKS).quality.quantization "$(DATA)" "$(BASE)"
+
+# make quality DATA=FOLDER MINUTES=60: LoRA and what it is compared with, on many data sets and sizes
+quality: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).quality.quality "$(DATA)" $(if $(MINUTES),$(MINUTES),600)
+
+# make defaults DATA=FOLDER MINUTES=60: the defaults compared with other values
+defaults: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).quality.defaults "$(DATA)" $(if $(MINUTES),$(MINUTES),600)
 
 # make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what dropout in the base model is worth
 dropout: .venv/ready
