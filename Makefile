@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=...; see benchmarks/README.md)))
 
 .PHONY: setup train test unit check docs browser olah
-.PHONY: params results curve intervals parity quantization dropout speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
+.PHONY: params results curve intervals parity quantization dropout equality speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
 
 setup: .venv/ready
 
@@ -97,6 +97,11 @@ quantization: .venv/ready
 dropout: .venv/ready
 	$(call needs,DATA)
 	$(BENCHMARKS).quality.base_dropout $(DATA)
+
+# make equality DATA="IMDb TWEETS": the accuracy of lora_tune and of Trainer with PEFT, as equals
+equality: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).quality.equality $(DATA)
 
 # make speed DATA=FOLDER: training speed of lora_tune and of Trainer with PEFT
 speed: .venv/ready
