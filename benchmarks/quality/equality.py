@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 SEEDS = [1, 2, 3, 4, 5]
 TRAIN_ROWS = 1000
+PEERS_TOKENS = 256  # of a row at most in peers.py, for which batches are measured without training
 UNUSED_ROWS = 100  # lora_tune requires validation rows; here they select nothing
 # Of a recipe, to have the defaults of TrainingArguments; no epoch is selected.
 DEFAULTS: dict[str, Any] = {
@@ -195,7 +196,7 @@ def _describe_batches(context: "RunContext") -> dict[str, Any]:
     return {
         "class_entropy": float(-(shares * np.log(shares)).sum()),
         "orders": measure_batches(
-            np.array(train.encoded["length"][:]),
+            np.minimum(train.token_counts, PEERS_TOKENS),
             train.rows.labels,
             SETTINGS["per_device_train_batch_size"],
         ),
