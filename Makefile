@@ -18,6 +18,7 @@ needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=.
 
 .PHONY: setup train test unit check docs browser olah
 .PHONY: params results curve quality defaults intervals parity quantization dropout speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
+.PHONY: params results curve intervals parity quantization dropout equality speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
 
 setup: .venv/ready
 
@@ -108,6 +109,11 @@ defaults: .venv/ready
 dropout: .venv/ready
 	$(call needs,DATA)
 	$(BENCHMARKS).quality.base_dropout $(DATA)
+
+# make equality DATA="IMDb TWEETS": the accuracy of lora_tune and of Trainer with PEFT, as equals
+equality: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).quality.equality $(DATA)
 
 # make speed DATA=FOLDER: training speed of lora_tune and of Trainer with PEFT
 speed: .venv/ready

@@ -25,7 +25,7 @@ from lora_tune.config.validation import Problems, check_minimum, check_positive
 class TrainingDefaults:
     """The keys with a default of lora_tune; the others keep the default of TrainingArguments."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 7e-4
     """The peak learning rate. LoRA needs about ten times the learning rate of full fine-tuning."""
 
     num_train_epochs: float | None = None

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-MIN_STEPS = 300  # optimizer steps that a training needs to converge; see benchmarks/quality
+MIN_STEPS = 150  # optimizer steps that a training needs to converge; see benchmarks/quality
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 PATIENCE = 5  # evaluations
 

@@ -74,6 +74,7 @@ def name_settings(job: Job, dropout: str) -> list[str]:
         f"training.num_train_epochs={job.epochs}",
         "training.warmup_steps=0",
         "training.adam_beta2=0.999",
+        "training.weight_decay=0",  # the default of TrainingArguments
         f"data.max_length={job.max_length}",
         "data.truncation_side=right",
         f"model.dropout={dropout}",
