@@ -17,8 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=...; see benchmarks/README.md)))
 
 .PHONY: setup train test unit check docs browser olah
-.PHONY: params results curve quality defaults intervals parity quantization dropout speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
-.PHONY: params results curve intervals parity quantization dropout equality speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
+.PHONY: params results curve quality defaults intervals parity quantization dropout equality speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
 
 setup: .venv/ready
 
