@@ -106,7 +106,7 @@ def test_adapters_train_load_and_merge_in_every_precision(wide, tmp_path, name, 
     parts.save(tmp_path / "a")
     _, loading = resolve_base(find_adapter(tmp_path / "a"))
     # The adapter records how the base model was loaded; dropout applies in training only.
-    assert loading == replace(parts.config, dropout=None)
+    assert loading == replace(parts.config, dropout=None, pooling="model")
     again = Parts(wide[name], lora, seed=3, **PRECISIONS[precision])
     loaded = load_adapter_weights(again.model, tmp_path / "a")
     assert torch.allclose(parts.logits(loaded), trained, atol=1e-6)
@@ -303,4 +303,5 @@ def test_a_manifest_without_dtype_means_float32(wide, tmp_path):
     for key in ("dtype", "double_quantization"):
         del content["base"][key]
     path.write_text(render_manifest(content))
-    assert read_manifest(tmp_path / "a").base.model_config() == replace(parts.config, dropout=None)
+    as_trained = replace(parts.config, dropout=None, pooling="model")
+    assert read_manifest(tmp_path / "a").base.model_config() == as_trained
