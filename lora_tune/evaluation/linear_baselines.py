@@ -173,7 +173,7 @@ class _Selection:
     def add(self, name: str, strength: float) -> None:
         """Evaluate a candidate."""
         data, task = self.data, self.task
-        if data.can_select:
+        if data.can_select or len(data.train.rows.labels) == 1:
             split = data.validation
             found = self.fit(name, strength).predict(self.inputs[name]["validation"])
         else:

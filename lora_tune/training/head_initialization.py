@@ -17,6 +17,7 @@ from lora_tune.evaluation.model_selection import cross_validate
 from lora_tune.models.layers import last_linear
 from lora_tune.run_context import RunContext
 from lora_tune.tasks import Task
+from lora_tune.training.precision import is_sharded
 from lora_tune.training.target_scaling import TargetScaling, fit_scaling
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def prepare_head(
 ) -> HeadStart:
     """Initialize an untrained head as the recipe says, and standardize a regression's numbers.
 
-    A head that the base model has already stays as it is.
+    A head that the base model has already stays as it is. Sharded weights cannot be scaled in
+    place, so that numbers stay in their own unit there.
 
     Args:
         head: the names of the head's modules; see `load_model`.
@@ -75,7 +77,7 @@ def prepare_head(
         return HeadStart(task)
     has_bias = layer.bias is not None
     scaling = None
-    if task.output_kind == "value":
+    if task.output_kind == "value" and not is_sharded(context.recipe.training):
         scaling = fit_scaling(data.train.rows.labels, has_bias=has_bias)
     if context.recipe.lora.init_head_weights != "linear_probe":
         return HeadStart(task, scaling)

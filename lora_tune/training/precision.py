@@ -48,10 +48,18 @@ def resolve_precision(recipe: Recipe, device: str) -> str:
     launched = AUTOCAST_FIELDS.get(os.environ.get("ACCELERATE_MIXED_PRECISION", ""))
     if launched:
         return launched
-    if training.get("deepspeed") or training.get("fsdp"):
+    if is_sharded(training):
         return "float32"
     has_units = device != "mps" and find_bfloat16_units(device) not in (None, "none")
     return "bfloat16" if has_units else "float32"
+
+
+def is_sharded(training: dict[str, Any]) -> bool:
+    """Whether DeepSpeed or FSDP distributes the weights over processes."""
+    launched = ("ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP")  # set by `accelerate launch`
+    return bool(training.get("deepspeed") or training.get("fsdp")) or any(
+        os.environ.get(name, "").lower() in ("1", "true") for name in launched
+    )
 
 
 def find_slow_precision(training: dict[str, Any], device: str) -> str | None:

@@ -122,6 +122,18 @@ def test_a_random_start_on_request(bases, tmp_path):
     assert torch.equal(last_linear(parts.model, parts.head).weight, before)
 
 
+@pytest.mark.parametrize("variable", ["ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"])
+def test_sharded_weights_are_not_scaled(bases, tmp_path, monkeypatch, variable):
+    parts = load(bases, "roberta-base", "sequence_regression")
+    context = make_context(parts, TASKS["sequence_regression"], tmp_path)
+    monkeypatch.setenv(variable, "true")
+    start = prepare_head(parts.model, context, head=parts.head, is_untrained=True)
+    assert start.scaling is None
+    monkeypatch.delenv(variable)
+    start = prepare_head(parts.model, context, head=parts.head, is_untrained=True)
+    assert start.scaling is not None
+
+
 def test_a_class_that_no_row_has_is_less_probable_than_all_others():
     random = np.random.default_rng(0)
     labels = np.array([0, 1, 3] * 20)

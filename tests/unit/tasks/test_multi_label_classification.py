@@ -137,3 +137,22 @@ def test_what_is_nearly_a_list_is_refused(cell):
     rows = make_table([{"text": "x", "label": "a; b"}, {"text": "y", "label": cell}])
     with pytest.raises(DataError, match=r"row 1 .*expected a list such as"):
         read(TASK, rows, DataConfig(), ["a", "b"])
+
+
+NAMES = ["dull", "long", "funny"]
+
+
+def test_the_threshold_with_the_highest_f1_is_chosen():
+    true = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    probabilities = np.where(true, 0.32, 0.22)
+    outputs = [np.log(row / (1 - row))[None] for row in probabilities]
+    tuned = TASK.tune(outputs, make_split(true, NAMES))
+    assert tuned.threshold == pytest.approx(0.3), "of 0.25 and 0.3, the one nearer to 0.5"
+    assert not tuned.is_open
+    assert tuned.compute_metrics(outputs, make_split(true, NAMES))["micro_f1"] == 1
+    assert TASK.compute_metrics(outputs, make_split(true, NAMES))["micro_f1"] == 0
+
+
+def test_a_threshold_of_the_recipe_is_not_tuned():
+    task = make_task("multi_label_classification", threshold=0.4)
+    assert task.tune([np.zeros((1, 3))], make_split(np.ones((1, 3)), NAMES)) is task
