@@ -59,6 +59,7 @@ def save_adapter(
         comparison,
         cost=cost,
         epochs=lora.arguments.num_train_epochs,
+        threshold=lora.result.evaluation.task.chosen_threshold,
         unquantized=unquantized,
     )
     (folder / CARD_FILE).write_text(redact(card), encoding="utf-8")

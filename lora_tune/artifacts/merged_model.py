@@ -50,6 +50,7 @@ class Parity:
     predictions: int  # one or several per row
     flipped_predictions: int
     allowed_difference: float  # of a logit
+    threshold: float | None  # of a label's probability, where rows have several labels
     metric: str
     unmerged: float  # value of the metric
     merged: float
@@ -170,6 +171,7 @@ def _describe_compatibility(adapter: SavedModel) -> dict[str, object]:
         "labels": manifest.labels,
         "base model's weights": sorted(adapter.base.weights_sha256.values()),
         "head": [name for name in manifest.tensors if ".lora_" not in name],
+        "pooling": adapter.task.pooling,
         "base model's precision": adapter.base.model_config().precision,
         "tokenizer": [file.sha256[:12] for name, file in files if name.startswith("tokenizer")],
     }
@@ -231,6 +233,7 @@ def _measure_parity(
             int((task.decide(one) != task.decide(other)).sum()) for one, other in pairs
         ),
         allowed_difference=_allowed_difference(task, unmerged),
+        threshold=task.chosen_threshold,
         metric=metric,
         unmerged=evaluate_outputs(unmerged, rows, task).metrics[metric],
         merged=evaluate_outputs(merged, rows, task).metrics[metric],

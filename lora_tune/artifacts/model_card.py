@@ -42,12 +42,14 @@ def write_model_card(
     *,
     cost: Cost,
     epochs: float,
+    threshold: float | None,
     unquantized: Sequence[str],
 ) -> str:
     """Write an adapter's card in Markdown, with the metadata that the Hub reads.
 
     Args:
         epochs: that the training had at most.
+        threshold: of a label's probability, where rows have several labels.
         unquantized: modules of the base model that are never quantized.
     """
     recipe, task, checkpoint = context.recipe, context.task, context.checkpoint
@@ -66,6 +68,7 @@ def write_model_card(
         ["target modules", code(json.dumps(lora.target_modules))],
         *_other_lora_settings(lora),
         *_prompt_settings(recipe.data),
+        *_threshold(threshold),
         ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
         ["total parameters", f"{cost.total_parameters:,}"],
         ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
@@ -128,6 +131,10 @@ def write_model_card(
             "",
         ]
     )
+
+
+def _threshold(threshold: float | None) -> list[list[object]]:
+    return [] if threshold is None else [["probability from which a label is given", threshold]]
 
 
 def write_merged_card(manifest: Manifest, parity: Any) -> str:

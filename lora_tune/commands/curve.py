@@ -24,6 +24,7 @@ from lora_tune.report.metric_plots import curve_plot
 from lora_tune.report.page import fill_template, write_page
 from lora_tune.tasks import find_metric, make_task
 from lora_tune.tasks.recipes import load_recipe
+from lora_tune.training.budget import resolve_budget
 
 TEMPLATE = "curve.html.jinja"
 CURVE_FILE = "curve.html"
@@ -247,10 +248,9 @@ def _overrides(recipe: Recipe, rows: int, most: int) -> list[str]:
     """
     if recipe.training.get("max_steps", -1) > 0:
         return [f"data.train_rows={rows}"]
-    overrides, epochs = [f"data.train_rows={rows}"], recipe.training["num_train_epochs"]
-    if epochs is not None:  # else every number of rows has as many steps as training needs
-        overrides.append(f"training.num_train_epochs={epochs * most / rows:.6g}")
-    return overrides
+    budget = resolve_budget(recipe.training, rows=most, can_select=True)
+    epochs = budget.epochs * most / rows
+    return [f"data.train_rows={rows}", f"training.num_train_epochs={epochs:.6g}"]
 
 
 def _check_same(run: SavedRun, recipe: Recipe) -> None:

@@ -162,7 +162,8 @@ class DataConfig:
 
     threshold: float | None = None
     """The probability from which a label is predicted in `multi_label_classification`. If null,
-    the one with the highest micro F1 on the validation rows."""
+    the one with the highest micro F1 on the validation rows; with fewer than 50 of them, in a
+    cross-validation of a linear probe."""
 
     train: SplitConfig = field(default_factory=SplitConfig)
     """The training rows."""

@@ -58,10 +58,9 @@ class LoraConfig:
     (for a 4-bit base model)."""
 
     init_head_weights: Literal["linear_probe", "default"] = "linear_probe"
-    """The initialization of a head that the base model lacks: `linear_probe`, a linear model of the
-    frozen base model's states that is fitted to the training rows (LP-FT, Kumar et al. 2022, arXiv
-    2202.10054), or `default`, random. A head that is no linear function of these states stays
-    random."""
+    """The initialization of a head that the base model lacks: `linear_probe`, with a
+    last layer that is fitted to the training rows as a linear model of what it gets from the frozen
+    base model (LP-FT, Kumar et al. 2022, arXiv 2202.10054), or `default`, random."""
 
     use_rslora: bool = False
     """Whether to scale by `alpha / sqrt(rank)` (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732)."""

@@ -67,6 +67,7 @@ def evaluate_baselines(context: RunContext) -> Baselines:
     collate = context.collate(model)
     if task.output_kind in LINEAR_MODELS:
         results = _evaluate_with_features(model, context, collate)
+        (task,) = (result.evaluation.task for result in results if result.name == BASE)
     else:
         generator = make_generator(task, context.tokenizer, recipe.generation)
         evaluation = _evaluate_base(model, context, collate, generator)

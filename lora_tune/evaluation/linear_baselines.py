@@ -33,7 +33,8 @@ def constant_baseline(data: Data, task: Task) -> Result:
     """Predict the same for every row, by the labels of train."""
     start = time.perf_counter()
     constant = fit_constant(data, task)
-    evaluation = evaluate_constant(constant, data.test, task)
+    train = [constant.output[None] for _ in data.train.rows.texts]
+    evaluation = evaluate_constant(constant, data.test, task.tune(train, data.train))
     return Result(constant.name, evaluation, 0, time.perf_counter() - start, constant.note)
 
 

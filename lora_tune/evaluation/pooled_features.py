@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lora_tune.evaluation.model_evaluation import restore_order, run_batches
+from lora_tune.models.pooling import mean_of_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -60,13 +61,12 @@ def pool(states: "torch.Tensor", mask: "torch.Tensor") -> dict[str, "torch.Tenso
     """
     import torch
 
-    weights = mask.unsqueeze(-1).to(states.dtype)  # (rows, tokens, 1)
     positions = torch.arange(mask.shape[1], device=mask.device)
     rows = torch.arange(len(mask), device=mask.device)
     first = torch.where(mask.bool(), positions, mask.shape[1]).amin(dim=1)  # (rows,)
     last = torch.where(mask.bool(), positions, -1).amax(dim=1)  # (rows,)
     return {
-        "mean": (states * weights).sum(dim=1) / weights.sum(dim=1),
+        "mean": mean_of_tokens(states, mask),
         "first token": states[rows, first],
         "last token": states[rows, last],
     }

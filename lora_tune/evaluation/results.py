@@ -47,5 +47,5 @@ class Result:
     evaluation: Evaluation  # on the test rows
     trained_parameters: int | None  # None where it was trained elsewhere
     train_seconds: float | None
-    note: str = ""  # what was chosen on validation rows
+    note: str = ""  # what was chosen, and how it was trained
     fitted: FittedBaseline | None = None  # what can be saved of a baseline

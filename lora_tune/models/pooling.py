@@ -7,12 +7,15 @@ and PEFT load such a model, as one for token classification.
 Source: Reimers and Gurevych 2019, arXiv 1908.10084, section 3.
 """
 
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lora_tune.config.model import ModelConfig
+from lora_tune.errors import ModelError
 from lora_tune.models.checkpoint import Checkpoint
+from lora_tune.models.configuration import load_config
 from lora_tune.tasks import Pooling
 
 if TYPE_CHECKING:
@@ -24,14 +27,30 @@ MEAN_KEY = "pooling_mode_mean_tokens"  # in it
 
 
 def resolve_pooling(checkpoint: Checkpoint, config: ModelConfig) -> Pooling:
-    """Resolve `model.pooling`: what the recipe says, or what the base model was trained with."""
+    """Resolve `model.pooling`: what the recipe says, or what the base model was trained with.
+
+    Raises:
+        ModelError: the recipe says `mean`, and the architecture has no token classification model.
+    """
+    if config.pooling == "mean" and not _has_token_classifier(checkpoint):
+        raise ModelError(
+            f"model.pooling: mean needs a base model that transformers has for token "
+            f"classification, which {checkpoint.name} is not; use model"
+        )
     if config.pooling != "auto":
         return config.pooling
     try:
         content = json.loads((checkpoint.folder / POOLING_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return "model"
-    return "mean" if isinstance(content, dict) and content.get(MEAN_KEY) is True else "model"
+    is_mean = isinstance(content, dict) and content.get(MEAN_KEY) is True
+    return "mean" if is_mean and _has_token_classifier(checkpoint) else "model"
+
+
+def _has_token_classifier(checkpoint: Checkpoint) -> bool:
+    from transformers import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
+
+    return type(load_config(checkpoint)) in MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING
 
 
 def pool_mean(model: "PreTrainedModel") -> None:
@@ -52,7 +71,7 @@ def pool_mean(model: "PreTrainedModel") -> None:
 
     MeanPooled.__name__ = MeanPooled.__qualname__ = token_class.__name__
     MeanPooled.__module__ = token_class.__module__
-    MeanPooled.forward.__signature__ = _signature(token_class.forward)  # type: ignore[attr-defined]
+    MeanPooled.forward.__signature__ = inspect.signature(token_class.forward)  # type: ignore[attr-defined]
     model.__class__ = MeanPooled
 
 
@@ -75,15 +94,9 @@ def mean_of_tokens(states: "torch.Tensor", mask: "torch.Tensor | None") -> "torc
         mask: (rows, tokens), 0 for padding; None where there is none.
 
     Returns:
-        (rows, numbers).
+        (rows, numbers), fp32.
     """
     if mask is None:
-        return states.mean(dim=1)
-    weights = mask.unsqueeze(-1).to(states.dtype)  # (rows, tokens, 1)
-    return (states * weights).sum(dim=1) / weights.sum(dim=1)
-
-
-def _signature(function: Any) -> Any:
-    import inspect
-
-    return inspect.signature(function)
+        return states.float().mean(dim=1)
+    weights = mask.unsqueeze(-1).float()  # (rows, tokens, 1)
+    return (states.float() * weights).sum(dim=1) / weights.sum(dim=1)

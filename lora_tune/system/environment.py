@@ -107,6 +107,14 @@ def find_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def parallel_devices() -> int:
+    """Count the devices that share an optimizer step in Trainer: processes, or GPUs of one."""
+    import torch
+
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by `accelerate launch` and torchrun
+    return processes if processes > 1 else max(1, torch.cuda.device_count())
+
+
 def free_memory() -> None:
     """Collect reference cycles, such as those of Trainer, and empty the CUDA memory cache."""
     import torch

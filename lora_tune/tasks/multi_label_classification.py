@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # Whether a row has a label, as lists of 0 and 1 are written.
 FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "0.": 0, "1.": 1}
+FLAGS |= {"false": 0, "true": 1, "False": 0, "True": 1}
 # Among which a threshold is chosen.
 THRESHOLDS = tuple(float(value) for value in np.arange(5, 100, 5) / 100)
-FLAGS |= {"false": 0, "true": 1, "False": 0, "True": 1}
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class MultiLabelClassification(TextLabelTask):
         return self.threshold
 
     @property
-    def is_open(self) -> bool:
+    def has_open_threshold(self) -> bool:
         """Whether the recipe names no threshold."""
         return self.tunes_threshold
 

@@ -237,7 +237,7 @@ class Task:
         return None
 
     @property
-    def is_open(self) -> bool:
+    def has_open_threshold(self) -> bool:
         """Whether `tune` has something to choose."""
         return False
 

@@ -20,7 +20,7 @@ from lora_tune.errors import RecipeError, did_you_mean
 from lora_tune.metrics.metric import LOWER_IS_BETTER
 from lora_tune.system.environment import find_device
 from lora_tune.tasks import Task
-from lora_tune.training.budget import resolve_budget
+from lora_tune.training.budget import NO_EVALUATION, resolve_budget
 from lora_tune.training.precision import find_slow_precision
 
 
@@ -87,6 +87,8 @@ def check_arguments(recipe: Recipe, *, task: Task, checkpoints: Path) -> list[st
     settings = recipe.training | {"seed": recipe.all_seeds[0]}
     settings |= resolve_budget(settings, rows=1, can_select=True).settings()
     arguments = make_arguments(settings, task=task, checkpoints=checkpoints)
+    if settings["refit"]:
+        make_arguments(settings | NO_EVALUATION, task=task, checkpoints=checkpoints)
     try:
         for tracker in get_reporting_integration_callbacks(arguments.report_to):
             tracker()  # each raises here where its package is not installed

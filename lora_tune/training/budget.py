@@ -11,6 +11,13 @@ from typing import Any
 MIN_STEPS = 150  # optimizer steps that a training needs to converge; see benchmarks/quality
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 PATIENCE = 5  # evaluations
+# Keys of `training:` for a training whose number of steps is known.
+NO_EVALUATION = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "early_stopping_patience": None,
+}
 
 
 @dataclass(frozen=True)
@@ -30,27 +37,30 @@ class Budget:
         }
 
 
-def resolve_budget(settings: dict[str, Any], *, rows: int, can_select: bool) -> Budget:
+def resolve_budget(
+    settings: dict[str, Any], *, rows: int, can_select: bool, devices: int = 1
+) -> Budget:
     """Fill in what a recipe's `training:` section leaves open about the length of training.
 
     Args:
         settings: of the section.
         rows: of train.
         can_select: whether there are enough validation rows to choose an evaluation.
+        devices: that share a step, each with a batch of its own.
     """
     epochs, patience = settings["num_train_epochs"], settings["early_stopping_patience"]
     keeps_best = settings["load_best_model_at_end"]
     evaluates = settings["eval_strategy"] != "no"
-    is_open = epochs is None and not (settings.get("max_steps") or 0) > 0
+    has_automatic_length = epochs is None and not (settings.get("max_steps") or 0) > 0
     if keeps_best is None:
-        saves = settings["save_strategy"] in (settings["eval_strategy"], "best")
-        keeps_best = evaluates and saves and can_select
-    if patience is None and is_open and keeps_best:
+        # TrainingArguments checks that evaluations and checkpoints fit each other.
+        saves = settings["save_strategy"] != "no"
+        keeps_best = evaluates and saves and (can_select or patience is not None)
+    if patience is None and has_automatic_length and keeps_best:
         patience = PATIENCE
     if epochs is None:
-        batch = settings["per_device_train_batch_size"] * (
-            settings.get("gradient_accumulation_steps") or 1
-        )
+        accumulation = settings.get("gradient_accumulation_steps") or 1
+        batch = settings["per_device_train_batch_size"] * accumulation * devices
         needed = math.ceil(MIN_STEPS / math.ceil(rows / batch))
         epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, needed))
     return Budget(epochs, keeps_best, patience)

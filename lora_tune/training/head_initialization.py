@@ -62,8 +62,8 @@ def prepare_head(
 ) -> HeadStart:
     """Initialize an untrained head as the recipe says, and standardize a regression's numbers.
 
-    A head that the base model has already stays as it is. Sharded weights cannot be scaled in
-    place, so that numbers stay in their own unit there.
+    A head that the base model has already stays as it is, and so does one whose weights are
+    sharded, which cannot be set in place.
 
     Args:
         head: the names of the head's modules; see `load_model`.
@@ -73,11 +73,11 @@ def prepare_head(
 
     task, data = context.task, context.data
     layer = last_linear(model, head)
-    if not is_untrained or layer is None:
+    if not is_untrained or layer is None or is_sharded(context.recipe.training):
         return HeadStart(task)
     has_bias = layer.bias is not None
     scaling = None
-    if task.output_kind == "value" and not is_sharded(context.recipe.training):
+    if task.output_kind == "value":
         scaling = fit_scaling(data.train.rows.labels, has_bias=has_bias)
     if context.recipe.lora.init_head_weights != "linear_probe":
         return HeadStart(task, scaling)
@@ -89,7 +89,11 @@ def prepare_head(
         layer.weight.copy_(torch.from_numpy(probe.weight))
         if probe.bias is not None:
             layer.bias.copy_(torch.from_numpy(probe.bias))
-    if task.is_open and not data.can_select and len(rows.labels) == len(data.train.rows.labels):
+    if (
+        task.has_open_threshold
+        and not data.can_select
+        and len(rows.labels) == len(data.train.rows.labels)
+    ):
         mean, scale = _fit_scale(rows.features)
         standardized = (rows.features - mean) / scale
         held_out = cross_validate(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+ROUNDING = 1e-9  # of numbers that are all the same, relative to the largest
+
 if TYPE_CHECKING:
     from torch.nn import Linear
 
@@ -55,4 +57,5 @@ def fit_scaling(values: np.ndarray, *, has_bias: bool) -> TargetScaling:
     """
     mean = float(values.mean()) if has_bias else 0.0
     scale = float(np.sqrt(np.square(values - mean).mean()))
-    return TargetScaling(mean, scale if scale > 0 else 1.0)
+    is_constant = scale <= ROUNDING * abs(values).max(initial=0.0)
+    return TargetScaling(mean, 1.0 if is_constant else scale)

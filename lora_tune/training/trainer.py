@@ -192,7 +192,8 @@ class AdapterTrainer(Trainer):
                 max_rows=self.settings.get("per_device_eval_batch_size"),
                 title="validation",
             )
-        evaluation = tune(evaluation, self.context.data.validation, self.context.task)
+        if self.context.data.can_select:
+            evaluation = tune(evaluation, self.context.data.validation, self.context.task)
         metrics = {f"eval_{name}": value for name, value in evaluation.metrics.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(

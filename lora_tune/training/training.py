@@ -19,9 +19,10 @@ from lora_tune.lora.initialization import (
 )
 from lora_tune.models.layers import trained_output_layer, unfreeze_layers
 from lora_tune.run_context import RunContext
-from lora_tune.system.environment import free_memory
+from lora_tune.system.environment import free_memory, parallel_devices
+from lora_tune.tasks import Task
 from lora_tune.training.arguments import make_arguments
-from lora_tune.training.budget import resolve_budget
+from lora_tune.training.budget import NO_EVALUATION, resolve_budget
 from lora_tune.training.head_initialization import HeadStart, prepare_head
 from lora_tune.training.history import History, list_evaluations, list_steps
 from lora_tune.training.target_scaling import TargetScaling
@@ -35,14 +36,6 @@ UNCHANGED = (
     "Training did not change the adapter: it is as it was initialized. Train for more steps, or "
     "with fewer warmup steps."
 )
-
-# Keys of `training:` for a training whose number of steps is known.
-NO_EVALUATION = {
-    "eval_strategy": "no",
-    "save_strategy": "no",
-    "load_best_model_at_end": False,
-    "early_stopping_patience": None,
-}
 
 
 @dataclass(frozen=True)
@@ -80,8 +73,17 @@ def train_lora(context: RunContext, seed: int) -> tuple[TrainedLora, Predictor]:
         steps = trained.history.kept_step
         note = f"trained again on train and validation for {steps} steps"
         context.show(f"Training again on the rows of train and validation, for {steps} steps")
+        # By the first model: the second is trained on the validation rows too.
+        task = _tune(context, adapted, trained.head_start.task)
+        del adapted  # before the second is loaded
         adapted, again = _train_adapter(_refit_context(context), seed, steps=steps)
-        trained = replace(again, history=trained.history, head_start=trained.head_start)
+        seconds = trained.history.train_seconds + again.history.train_seconds
+        trained = replace(
+            trained,
+            history=replace(trained.history, train_seconds=seconds),
+            head_start=replace(trained.head_start, task=task),
+            warnings=again.warnings,
+        )
     result = evaluate_trained(
         context,
         LORA,
@@ -141,6 +143,7 @@ def _train_adapter(
     summary = describe_adapter(adapted, head)
     if shows_summary:
         context.show(summary)
+    context = replace(context, task=head_start.task)
     changes: dict[str, Any] = {"seed": seed}
     if steps is not None:
         changes |= NO_EVALUATION | {"max_steps": steps}
@@ -215,7 +218,8 @@ def train_model(
     """
     settings = context.recipe.training | changes
     rows, can_select = len(context.data.train.encoded), context.data.can_select
-    settings |= resolve_budget(settings, rows=rows, can_select=can_select).settings()
+    budget = resolve_budget(settings, rows=rows, can_select=can_select, devices=parallel_devices())
+    settings |= budget.settings()
     folder = context.checkpoints / f"{name}-{changes['seed']}"
     arguments = make_arguments(settings, task=context.task, checkpoints=folder)
     start = time.perf_counter()
@@ -259,10 +263,7 @@ def evaluate_trained(
     """Evaluate a trained model on the test rows."""
     task, recipe, collate = head_start.task, context.recipe, context.collate(model)
     with merged_for_evaluation(model, enabled=recipe.training["fast"]):
-        if task.is_open:
-            validation = context.data.validation
-            found = evaluate_model(model, validation, task=task, collate=collate, title="")
-            task = task.tune(found.outputs, validation)
+        task = _tune(context, model, task)
         evaluation = evaluate_test(
             model,
             context.data.test,
@@ -272,3 +273,12 @@ def evaluate_trained(
             title=name,
         )
     return Result(name, evaluation, trained_parameters, history.train_seconds, note)
+
+
+def _tune(context: RunContext, model: "Module", task: Task) -> Task:
+    """Choose the threshold on the validation rows, where it is open and they are enough."""
+    if not task.has_open_threshold or not context.data.can_select:
+        return task
+    validation, collate = context.data.validation, context.collate(model)
+    found = evaluate_model(model, validation, task=task, collate=collate, title="")
+    return task.tune(found.outputs, validation)

@@ -127,8 +127,10 @@ def test_sharded_weights_are_not_scaled(bases, tmp_path, monkeypatch, variable):
     parts = load(bases, "roberta-base", "sequence_regression")
     context = make_context(parts, TASKS["sequence_regression"], tmp_path)
     monkeypatch.setenv(variable, "true")
+    before = last_linear(parts.model, parts.head).weight.detach().clone()
     start = prepare_head(parts.model, context, head=parts.head, is_untrained=True)
     assert start.scaling is None
+    assert torch.equal(last_linear(parts.model, parts.head).weight, before)
     monkeypatch.delenv(variable)
     start = prepare_head(parts.model, context, head=parts.head, is_untrained=True)
     assert start.scaling is not None
@@ -150,7 +152,7 @@ def test_few_validation_rows_choose_the_threshold_by_cross_validation(bases, tmp
     rare = (np.random.default_rng(1).random((ROWS, 3)) < 0.15).astype(float)
     context = make_context(parts, rare, tmp_path)
     start = prepare_head(parts.model, context, head=parts.head, is_untrained=True)
-    assert not start.task.is_open
+    assert not start.task.has_open_threshold
     assert start.task.threshold < 0.5
 
 

@@ -148,7 +148,7 @@ def test_the_threshold_with_the_highest_f1_is_chosen():
     outputs = [np.log(row / (1 - row))[None] for row in probabilities]
     tuned = TASK.tune(outputs, make_split(true, NAMES))
     assert tuned.threshold == pytest.approx(0.3), "of 0.25 and 0.3, the one nearer to 0.5"
-    assert not tuned.is_open
+    assert not tuned.has_open_threshold
     assert tuned.compute_metrics(outputs, make_split(true, NAMES))["micro_f1"] == 1
     assert TASK.compute_metrics(outputs, make_split(true, NAMES))["micro_f1"] == 0
 
