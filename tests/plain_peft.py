@@ -16,6 +16,8 @@ predictions = []
 for text in json.load(sys.stdin):
     with torch.no_grad():
         logits = model(**tokenizer(text, truncation=True, return_tensors="pt")).logits[0]
+    if logits.ndim == 2:  # (tokens, classes) of a mean-pooled model
+        logits = logits.mean(dim=0)
     predictions.append([model.config.id2label[int(logits.argmax())], logits.softmax(-1).tolist()])
 print(json.dumps(predictions))
 """
