@@ -48,7 +48,7 @@ def write_page(records: Sequence[Mapping[str, Any]]) -> None:
         "absolute error on a scale of 0 to 5 (lower is better), whose points are percent of the "
         "error of the constant prediction.",
         "",
-        f"The defaults were chosen on {', '.join(CHOSEN_ON)} (`make defaults`); the other data "
+        f"The defaults were chosen on {', '.join(CHOSEN_ON)}; the other data "
         "sets took no part in it.",
         "",
         *_summary(cells, records),
