@@ -1,9 +1,11 @@
 """The keys in which recipes differ."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
+
+from lora_tune.config.recipe_file import iterate_leaves
 
 
 def find_differences(recipes: Sequence[str]) -> dict[str, list[Any]]:
@@ -15,15 +17,7 @@ def find_differences(recipes: Sequence[str]) -> dict[str, list[Any]]:
     Returns:
         Key, such as `lora.rank` -> its value in each recipe; None where a recipe lacks it.
     """
-    flat = [dict(_flatten(yaml.safe_load(text) or {})) for text in recipes]
+    flat = [dict(iterate_leaves(yaml.safe_load(text) or {})) for text in recipes]
     keys = dict.fromkeys(key for own in flat for key in own)
     values = {key: [own.get(key) for own in flat] for key in keys}
     return {key: found for key, found in values.items() if any(v != found[0] for v in found)}
-
-
-def _flatten(section: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in section.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

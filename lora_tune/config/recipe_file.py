@@ -103,7 +103,7 @@ def parse_recipe(
     defaults = asdict(Sections())
     as_written = _merge(defaults, given)
     config = OmegaConf.create(as_written)
-    leaves = dict(_leaves(as_written))
+    leaves = dict(iterate_leaves(as_written))
     interpolated = {key for key, value in leaves.items() if "${" in str(value)}
     problems = list(_check_secrets(leaves))
     resolved = _resolve(config, defaults, problems)
@@ -147,7 +147,7 @@ def _merge_sources(
     for origin, values in sources:
         for old, new in move_renamed_keys(values):
             lines.append(_format_line(origin, old, f"is now called {new}; rename the key"))
-        for key, _ in _leaves(values):
+        for key, _ in iterate_leaves(values):
             origins.pop(key, None)
             origins[key] = origin
         merged = _merge(merged, values)
@@ -209,11 +209,11 @@ def _describe_source(source: Any) -> str:
     return str(source)
 
 
-def _leaves(mapping: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def iterate_leaves(mapping: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the dotted key and the value of each leaf of a nested mapping."""
     for key, value in mapping.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from iterate_leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -59,19 +59,20 @@ def pool_mean(model: "PreTrainedModel") -> None:
     Its class keeps its name, which `save_pretrained` writes into the configuration.
     """
     token_class: Any = type(model)
+    signature = inspect.signature(token_class.forward)
 
     class MeanPooled(token_class):
         """The model with the mean of its tokens' logits, (rows, classes), as its logits."""
 
         def forward(self, *arguments: Any, **named: Any) -> Any:
             output = super().forward(*arguments, **named)
-            mask = named.get("attention_mask")
+            mask = signature.bind(self, *arguments, **named).arguments.get("attention_mask")
             output.logits = mean_of_tokens(output.logits, mask)
             return output
 
     MeanPooled.__name__ = MeanPooled.__qualname__ = token_class.__name__
     MeanPooled.__module__ = token_class.__module__
-    MeanPooled.forward.__signature__ = inspect.signature(token_class.forward)  # type: ignore[attr-defined]
+    MeanPooled.forward.__signature__ = signature  # type: ignore[attr-defined]
     model.__class__ = MeanPooled
 
 

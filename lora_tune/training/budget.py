@@ -8,7 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-MIN_STEPS = 150  # optimizer steps that a training needs to converge; see benchmarks/quality
+# Optimizer steps; benchmarks/quality/defaults.py compares it with others.
+MIN_STEPS = 150
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 PATIENCE = 5  # evaluations
 # Keys of `training:` for a training whose number of steps is known.

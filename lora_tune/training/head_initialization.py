@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # scikit-learn's C for standardized features, times the items of a class. It is below what predicts
-# best, so that from few rows the loss leaves LoRA something to learn; see benchmarks/quality.
+# best, so that from few rows the loss leaves LoRA something to learn.
+# benchmarks/quality/defaults.py compares it with others.
 STRENGTH = 0.03
 THRESHOLD_STRENGTH = 1e-2  # of the probe whose cross-validation chooses a threshold
 MAX_ROWS = 2_000  # that the probe is fitted to; more change it little

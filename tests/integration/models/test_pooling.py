@@ -114,3 +114,12 @@ def test_a_merged_model_pools_as_its_adapter(pooled_run, tmp_path):
     assert run_card(card, folder, TEXTS) == pytest.approx(logits, abs=1e-4)
     model = ModelConfig(name=str(folder))
     assert resolve_pooling(resolve_checkpoint(model), model) == "mean", "to train it further"
+
+
+def test_a_mask_by_position_is_a_mask(bases):
+    parts = Parts(bases["bert-base-cased"], task=TASK)
+    rows = parts.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    ids, mask = rows["input_ids"], rows["attention_mask"]
+    with torch.no_grad():
+        named = parts.model(input_ids=ids, attention_mask=mask).logits
+        assert torch.equal(parts.model(ids, mask).logits, named)
