@@ -146,8 +146,8 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
     drawn = random.Random(seed).sample(train, min(rows, len(train)))
     held_out = random.Random(0).sample(test, min(test_rows, len(test)))
     data: dict[str, Any] = {"source": "data", "label": data_set.label, "max_length": TOKENS}
-    if data_set.task == "sequence_classification":  # few rows may lack a class of the test rows
-        data["labels"] = sorted({label for _, label in train})
+    if labels := _find_labels(data_set, train):  # few rows may lack a label of the test rows
+        data["labels"] = labels
     if data_set.text_pair:
         data["text_pair"] = data_set.text_pair
     with tempfile.TemporaryDirectory() as place:
@@ -159,6 +159,7 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
             # Such a class cannot be in two splits, which lora_tune refuses to cut.
             held = round(VALIDATION_FRACTION * len(drawn))
             splits |= {"train": drawn[held:], "validation": drawn[:held]}
+            data["validation"] = {"split": "validation"}
         for split, own in splits.items():
             with (files / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([data_set.columns, *own])
@@ -171,3 +172,13 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
         path = Path(place) / f"{name}_{rows}.yaml"
         path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
         yield path
+
+
+def _find_labels(data_set: DataSet, rows: Sequence[Row]) -> list[str]:
+    """List the labels of rows; none where they are numbers."""
+    if data_set.task == "sequence_regression":
+        return []
+    labels = [label for *_, label in rows]
+    if data_set.task == "sequence_classification":
+        return sorted(set(labels))
+    return sorted({name for text in labels for name in json.loads(text)})

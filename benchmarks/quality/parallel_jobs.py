@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -38,18 +39,26 @@ def run_jobs(
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes
     start = time.monotonic()
     running: dict[Future[dict[str, Any]], Any] = {}
+    failed = []
     with ProcessPoolExecutor(PROCESSES, get_context("spawn"), _prepare) as pool:
         while True:
             while waiting and len(running) < PROCESSES and not _is_over(start, minutes):
                 job = waiting.pop(0)
                 running[pool.submit(run, job, folder)] = job
             if not running:
-                return records
+                break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)
+                if error := future.exception():
+                    failed.append(job)
+                    print(f"{job} failed: {error!r}", file=sys.stderr, flush=True)
+                    continue
                 records.append(asdict(job) | future.result())
                 record.write_text(json.dumps(records, indent=1) + "\n")
                 print(job, records[-1]["results"], f"{len(waiting)} jobs to go", flush=True)
+    if failed:
+        sys.exit(f"{len(failed)} jobs failed; the others are recorded")
+    return records
 
 
 def _is_over(start: float, minutes: float) -> bool:
