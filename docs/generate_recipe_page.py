@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 import yaml
 
-from lora_tune.config.data import DataConfig, FormatConfig, SplitConfig
+from lora_tune.config.data import FormatConfig, SplitConfig
 from lora_tune.config.recipe import Sections
 from lora_tune.config.renamed_keys import RENAMED_KEYS
 from lora_tune.config.schema import describe_type
@@ -118,8 +118,7 @@ def page() -> str:
             lines += ["### The splits", _docstring(SplitConfig)]
             lines += [
                 "",
-                "Each of `data.train`, `data.validation` and `data.test` has these keys. The "
-                f"default of `data.validation.fraction` is {DataConfig().validation.fraction}.",
+                "Each of `data.train`, `data.validation` and `data.test` has these keys.",
                 *_table(SplitConfig, "data.train."),
             ]
     lines += [RENAMED]

@@ -168,8 +168,9 @@ class DataConfig:
     train: SplitConfig = field(default_factory=SplitConfig)
     """The training rows."""
 
-    validation: SplitConfig = field(default_factory=lambda: SplitConfig(fraction=0.1))
-    """The rows to select the best epoch on."""
+    validation: SplitConfig = field(default_factory=SplitConfig)
+    """The rows to select the best epoch on. Where the source has no validation split and none is
+    named, a tenth of the training rows."""
 
     test: SplitConfig = field(default_factory=SplitConfig)
     """The rows that the comparison is computed on. Training never reads them. Where the source has

@@ -37,7 +37,9 @@ from lora_tune.errors import DataError, RowError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TEST_FRACTION = 0.2  # of train, where the source has no test split and none is named
+# Of train, where the source has no such split and none is named.
+TEST_FRACTION = 0.2
+VALIDATION_FRACTION = 0.1
 # Validation rows; with fewer, the standard error of an accuracy of 0.8 is above 5 points, and
 # choices between epochs or settings are a matter of chance.
 MIN_SELECTION_ROWS = 50
@@ -181,13 +183,18 @@ def _choose_fractions(config: DataConfig, source: Source) -> dict[str, float]:
             continue
         if split.fraction:
             fractions[name] = split.fraction
-        elif name == "test" and "test" not in source.readers and _is_default(split):
-            fractions[name] = TEST_FRACTION
+        elif split == SplitConfig() and not _is_in_source(name, config, source):
+            fractions[name] = TEST_FRACTION if name == "test" else VALIDATION_FRACTION
     return fractions
 
 
-def _is_default(split: SplitConfig) -> bool:
-    return split == SplitConfig(fraction=split.fraction)
+def _is_in_source(name: str, config: DataConfig, source: Source) -> bool:
+    """Whether the source has a split of this name, whose rows are not those of test."""
+    if name not in source.readers:
+        return False
+    if name == "test" or (config.test == SplitConfig() and "test" not in source.readers):
+        return True
+    return _find_origin(name, config, source) != _find_origin("test", config, source)
 
 
 def _check_several_classes(train: Rows) -> None:

@@ -15,7 +15,7 @@ import pytest
         ("data.train.fraction=0.5", "data.train.fraction is for validation and test; use train.sa"),
         ("data.test.fraction=1", "data.test.fraction must be above 0 and below 1, got 1.0"),
         (
-            "data.validation.samples=4",
+            "data.validation={fraction: 0.1, samples: 4}",
             "data.validation.samples needs split or file; fraction takes the rows from train",
         ),
         ("data.train_rows=1", "data.train_rows must be >= 2, got 1"),

@@ -12,7 +12,7 @@ def test_defaults_fill_what_a_recipe_leaves_out(write):
     recipe = load_recipe(write())
     assert recipe.name == "mine"
     assert recipe.lora.target_modules == "all-linear"
-    assert recipe.data.validation.fraction == 0.1
+    assert recipe.data.max_length == 512
     assert recipe.training == TRAINING_DEFAULTS
 
 

@@ -61,6 +61,22 @@ def test_a_named_validation_split_leaves_train_and_test_unchanged(folder, tokeni
     assert by_file.validation.rows.texts == ["x"]
 
 
+def test_a_validation_file_in_the_folder_is_used(folder, tokenizer):
+    (folder / "validation.jsonl").write_text('{"body": "x", "mood": "low"}\n')
+    data = load(folder, tokenizer)
+    assert (len(data.train.rows.texts), data.validation.rows.texts) == (120, ["x"])
+    by_fraction = load(folder, tokenizer, validation=SplitConfig(fraction=0.1))
+    assert (len(by_fraction.train.rows.texts), len(by_fraction.validation.rows.texts)) == (108, 12)
+
+
+@pytest.mark.parametrize("test", [{"split": "validation"}, {"file": "validation.jsonl"}])
+def test_validation_rows_that_are_tested_on_do_not_select(folder, tokenizer, test):
+    (folder / "validation.jsonl").write_text('{"body": "x", "mood": "low"}\n')
+    data = load(folder, tokenizer, test=SplitConfig(**test))
+    assert data.test.rows.texts == ["x"]
+    assert (len(data.train.rows.texts), len(data.validation.rows.texts)) == (108, 12)
+
+
 def test_one_file_is_split_into_all_three(folder, tokenizer):
     data = load(folder / "train.jsonl", tokenizer, test=SplitConfig(fraction=0.25))
     assert [len(split.rows.texts) for split in data.splits.values()] == [81, 9, 30]
