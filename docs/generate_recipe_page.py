@@ -67,8 +67,8 @@ After the recipe, `key=value` replaces a value: the key is dotted, the value is 
 replaced, a mapping is merged, and `null` removes a value. Quote what the shell would interpret.
 
 ```sh
-lora-tune train quickstart lora.rank=16 training.num_train_epochs=1
-lora-tune train quickstart 'data.train={split: train, samples: 100}' model.revision=null
+lora-tune train quickstart lora.rank=16 training.num_train_epochs=1 \\
+  'data.train={split: train, samples: 100}' model.revision=null
 ```
 
 A value can be an [interpolation](https://omegaconf.readthedocs.io/en/latest/usage.html#variable-interpolation):
