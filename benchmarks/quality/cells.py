@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from lora_tune.data.splits import VALIDATION_FRACTION
+
+if TYPE_CHECKING:
+    from lora_tune.run_context import RunContext
+
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 TOKENS = 128  # of a row at most
-VALIDATION_FRACTION = 0.1  # as lora_tune cuts it
 INTENTS = 10  # of the smaller banking77
 
 Row = list[str]
@@ -131,8 +135,10 @@ DATA_SETS = {
 
 
 @contextmanager
-def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int) -> Iterator[Path]:
-    """Write a recipe with drawn rows that sets no key but data, task, base model and seed.
+def prepare_cell(
+    folder: Path, name: str, *, rows: int, seed: int, test_rows: int, overrides: Sequence[str] = ()
+) -> Iterator["RunContext"]:
+    """Draw rows, and prepare a training on them.
 
     Args:
         folder: of all data sets.
@@ -140,7 +146,24 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
         rows: to draw for training and validation together.
         seed: of the draw, and of the training.
         test_rows: at most; the same for all seeds.
+        overrides: of a recipe that sets no key but data, task, base model and seed.
     """
+    from lora_tune.tasks.recipes import load_recipe
+    from lora_tune.training.preparation import prepare
+
+    with tempfile.TemporaryDirectory() as place:
+        recipe = _write_recipe(folder, name, Path(place), rows=rows, seed=seed, test_rows=test_rows)
+        yield prepare(
+            load_recipe(str(recipe), overrides),
+            checkpoints=Path(place) / "checkpoints",
+            show=lambda _: None,
+        )
+
+
+def _write_recipe(
+    folder: Path, name: str, place: Path, *, rows: int, seed: int, test_rows: int
+) -> Path:
+    """Write drawn rows and their recipe into a folder."""
     data_set = DATA_SETS[name]
     train, test = data_set.read(folder)
     drawn = random.Random(seed).sample(train, min(rows, len(train)))
@@ -150,28 +173,26 @@ def cell_recipe(folder: Path, name: str, *, rows: int, seed: int, test_rows: int
         data["labels"] = labels
     if data_set.text_pair:
         data["text_pair"] = data_set.text_pair
-    with tempfile.TemporaryDirectory() as place:
-        files = Path(place) / "data"
-        files.mkdir()
-        splits = {"train": drawn, "test": held_out}
-        counts = Counter(label for *_, label in drawn)
-        if data_set.task == "sequence_classification" and min(counts.values()) == 1:
-            # Such a class cannot be in two splits, which lora_tune refuses to cut.
-            held = round(VALIDATION_FRACTION * len(drawn))
-            splits |= {"train": drawn[held:], "validation": drawn[:held]}
-            data["validation"] = {"split": "validation"}
-        for split, own in splits.items():
-            with (files / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerows([data_set.columns, *own])
-        recipe = {
-            "task": data_set.task,
-            "model": {"name": MINILM},
-            "data": data | {"source": str(files)},
-            "training": {"seed": seed},
-        }
-        path = Path(place) / f"{name}_{rows}.yaml"
-        path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-        yield path
+    files = place / "data"
+    files.mkdir()
+    splits = {"train": drawn, "test": held_out}
+    counts = Counter(label for *_, label in drawn)
+    if data_set.task == "sequence_classification" and min(counts.values()) == 1:
+        # Such a class cannot be in two splits, which lora_tune refuses to cut.
+        held = round(VALIDATION_FRACTION * len(drawn))
+        splits |= {"train": drawn[held:], "validation": drawn[:held]}
+    for split, own in splits.items():
+        with (files / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([data_set.columns, *own])
+    recipe = {
+        "task": data_set.task,
+        "model": {"name": MINILM},
+        "data": data | {"source": str(files)},
+        "training": {"seed": seed},
+    }
+    path = place / f"{name}_{rows}.yaml"
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return path
 
 
 def _find_labels(data_set: DataSet, rows: Sequence[Row]) -> list[str]:

@@ -5,7 +5,6 @@ trained again; MINUTES=N begins no training after that time. Writes results/defa
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from unittest import mock
 from tabulate import tabulate
 
 from benchmarks.kept_output import RESULTS, name_processor
-from benchmarks.quality.cells import cell_recipe
+from benchmarks.quality.cells import prepare_cell
 from benchmarks.quality.parallel_jobs import run_jobs
 from benchmarks.quality.quality_page import CHOSEN_ON
 from lora_tune.system.environment import describe_environment, find_device
@@ -81,21 +80,20 @@ def list_jobs() -> Iterator[Job]:
 
 def run_job(job: Job, folder: Path) -> dict[str, Any]:
     """Train LoRA and evaluate it on the test rows."""
-    from lora_tune.tasks.recipes import load_recipe
-    from lora_tune.training.preparation import prepare
     from lora_tune.training.training import train_lora
 
     name, value = CONSTANTS.get(job.variant, ("lora_tune.training.budget.MAX_EPOCHS", 30))
     with (
-        tempfile.TemporaryDirectory() as checkpoints,
-        cell_recipe(folder, job.data, rows=job.rows, seed=job.seed, test_rows=TEST_ROWS) as path,
         mock.patch(name, value),
+        prepare_cell(
+            folder,
+            job.data,
+            rows=job.rows,
+            seed=job.seed,
+            test_rows=TEST_ROWS,
+            overrides=VARIANTS.get(job.variant, ()),
+        ) as context,
     ):
-        context = prepare(
-            load_recipe(str(path), VARIANTS.get(job.variant, ())),
-            checkpoints=Path(checkpoints),
-            show=lambda _: None,
-        )
         start = time.perf_counter()
         lora, _ = train_lora(context, job.seed)
     metric = context.primary_metric

@@ -6,7 +6,6 @@ again; MINUTES=N begins no training after that time. Writes results/quality.md.
 """
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kept_output import RESULTS, name_processor
-from benchmarks.quality.cells import DATA_SETS, cell_recipe
+from benchmarks.quality.cells import DATA_SETS, prepare_cell
 from benchmarks.quality.parallel_jobs import run_jobs
 from benchmarks.quality.quality_page import write_page
 from lora_tune.system.environment import describe_environment, find_device
@@ -77,20 +76,16 @@ def run_job(job: Job, folder: Path) -> dict[str, Any]:
     Returns:
         Results by system, the comparison of LoRA with the best cheap baseline, seconds, machine.
     """
-    from lora_tune.tasks.recipes import load_recipe
-    from lora_tune.training.preparation import prepare
-
     start = time.perf_counter()
     overrides = OLD_DEFAULTS if job.system == "old_defaults" else ()
-    with (
-        tempfile.TemporaryDirectory() as checkpoints,
-        cell_recipe(folder, job.data, rows=job.rows, seed=job.seed, test_rows=TEST_ROWS) as path,
-    ):
-        context = prepare(
-            load_recipe(str(path), overrides),
-            checkpoints=Path(checkpoints),
-            show=lambda _: None,
-        )
+    with prepare_cell(
+        folder,
+        job.data,
+        rows=job.rows,
+        seed=job.seed,
+        test_rows=TEST_ROWS,
+        overrides=overrides,
+    ) as context:
         found = SYSTEMS[job.system](context, job.seed)
     metric = context.primary_metric
     environment = describe_environment(find_device())
