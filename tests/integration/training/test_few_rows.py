@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from lora_tune.artifacts.saved_adapter import load_adapter
+from lora_tune.tasks.multi_label_classification import MultiLabelClassification
 from lora_tune.training.trainer import AdapterTrainer
 from tests.integration.training.test_training import read_lines
 from tests.tiny import reviews
@@ -74,6 +75,36 @@ def test_the_threshold_is_chosen_saved_and_used(run_tiny, tmp_path):
     texts = reviews("test")[0][:32]
     told = [row["predictions"]["lora"] for row in read_lines(folder / "predictions.jsonl")]
     assert [prediction.label for prediction in loaded.predict(texts)] == told
+
+
+def test_refit_keeps_the_threshold_of_the_training_before(run_tiny, tmp_path, monkeypatch):
+    """The second training has seen the validation rows, on which a threshold would be too high."""
+    monkeypatch.setattr("lora_tune.data.splits.MIN_SELECTION_ROWS", 10)
+    chosen, trainings = [], []
+
+    def train(self, *arguments, **named):
+        trainings.append(self)
+        return own_train(self, *arguments, **named)
+
+    def tune(self, outputs, split):
+        task = own_tune(self, outputs, split)
+        if self.tunes_threshold and split.rows.name == "validation":
+            chosen.append((len(trainings), task.threshold))
+        return task
+
+    own_train, own_tune = AdapterTrainer.train, MultiLabelClassification.tune
+    monkeypatch.setattr(AdapterTrainer, "train", train)
+    monkeypatch.setattr(MultiLabelClassification, "tune", tune)
+    rows = write_rows(tmp_path / "rows", lambda text, own: [own] if "film" in text else [])
+    folder = run_tiny(
+        overrides=["task=multi_label_classification"],
+        data={"source": str(rows)},
+        training=QUICK | {"refit": True},
+    )
+    manifest = json.loads((folder / "adapter" / "manifest.json").read_text())
+    assert len(trainings) == 2
+    assert (1, manifest["threshold"]) in chosen
+    assert 2 not in [count for count, _ in chosen]
 
 
 def test_a_threshold_of_the_recipe_is_kept(run_tiny, tmp_path):
