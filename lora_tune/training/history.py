@@ -13,6 +13,7 @@ class History:
     best_step: int | None  # the step whose weights are kept; None: the last step
     last_step: int
     train_seconds: float  # including validation
+    is_refitted: bool = False  # whether a second training, for the kept steps, gave the weights
 
     @property
     def kept_step(self) -> int:

@@ -107,11 +107,17 @@ def _describe_kept(
         return "Kept: the weights of the last step."
     place = f"step {kept['step']:g} (epoch {kept['epoch']:.3g})"
     count = len(history.evaluations)
+    evaluations = f"{count} evaluations" if count > 1 else "one evaluation"
+    by_metric = f"the best of {evaluations} by validation {_best_metric(arguments)}"
+    if history.is_refitted:
+        steps = "as many as in the first" if history.best_step is None else by_metric
+        return (
+            "Kept: the weights of the training on train and validation rows, "
+            f"{kept['step']:g} steps, {steps}."
+        )
     if history.best_step is None:
         return f"Kept: the weights of the last step, {place.removeprefix('step ')}."
-    evaluations = f"{count} evaluations" if count > 1 else "one evaluation"
-    name = _best_metric(arguments)
-    return f"Kept: the weights of {place}, the best of {evaluations} by validation {name}."
+    return f"Kept: the weights of {place}, {by_metric}."
 
 
 def _best_metric(arguments: "TrainingArguments") -> str:

@@ -80,7 +80,7 @@ def train_lora(context: RunContext, seed: int) -> tuple[TrainedLora, Predictor]:
         seconds = trained.history.train_seconds + again.history.train_seconds
         trained = replace(
             trained,
-            history=replace(trained.history, train_seconds=seconds),
+            history=replace(trained.history, train_seconds=seconds, is_refitted=True),
             head_start=replace(trained.head_start, task=task),
             warnings=again.warnings,
         )

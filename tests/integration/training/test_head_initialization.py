@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from lora_tune.config.lora import LoraConfig
 from lora_tune.evaluation.head_inputs import extract_head_inputs
@@ -13,7 +16,7 @@ from lora_tune.evaluation.model_evaluation import compute_outputs
 from lora_tune.models.layers import last_linear
 from lora_tune.tasks import make_task, pooled_task
 from lora_tune.training import head_initialization
-from lora_tune.training.head_initialization import ProbeRows, fit_probe, prepare_head
+from lora_tune.training.head_initialization import STRENGTH, ProbeRows, fit_probe, prepare_head
 from tests.integration.task_rows import BASES, LABELS
 from tests.parts import Parts
 from tests.tiny import reviews
@@ -81,6 +84,17 @@ def test_the_logits_before_the_first_step_are_the_probes(bases, tmp_path, base, 
     found = train_logits(parts, context)
     assert found == pytest.approx(expected, abs=1e-6 * max(10, terms.max()))
     assert np.ptp(expected) > 0
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_probe_of_classes_is_a_logistic_regression_of_standardized_features(classes):
+    random = np.random.default_rng(0)
+    labels = np.arange(60) % classes
+    features = 5 + random.normal(size=(60, 4)) * [1, 10, 100, 1000] + labels[:, None]
+    probe = fit_probe(ProbeRows(features, labels), list("abc")[:classes], kind="class")
+    shares = torch.tensor(features @ probe.weight.T + probe.bias).softmax(-1).numpy()
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH * classes / 60))
+    assert shares == pytest.approx(pipeline.fit(features, labels).predict_proba(features), abs=1e-4)
 
 
 def test_tags_start_from_a_probe_of_words(bases, tmp_path, monkeypatch):
