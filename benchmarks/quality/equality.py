@@ -61,7 +61,7 @@ class DataSet:
 
 DATA_SETS = [
     DataSet("tweets", "csv", "airline_sentiment", ("negative", "neutral", "positive"), 64, 1000),
-    DataSet("IMDb", "parquet", "label", ("negative", "positive"), 64, 500),
+    DataSet("IMDb", "parquet", "label", ("negative", "positive"), 128, 500),
 ]
 SIDES = [
     Side("Trainer, group_by_length", GROUPED, is_plain=True),
@@ -71,9 +71,10 @@ SIDES = [
 FURTHER_SIDES = [
     Side("lora_tune, random order", RANDOM),
     Side("Trainer, random order", RANDOM, is_plain=True),
-    Side("lora_tune, 900 rows, best epoch", BEST_EPOCH, sets_rows_aside=True),
     Side("lora_tune, fast=false", {"fast": False}),
 ]
+# What peers.md calls the same settings.
+AS_AMONG_PEERS = Side("lora_tune, 900 rows, best epoch", BEST_EPOCH, sets_rows_aside=True)
 # One epoch in float32 without dropout, of the same batches: the same weights, but for rounding.
 EXACT_SIDES = [
     Side(f"{EXACT}Trainer", IN_FLOAT32, is_plain=True, has_own_batches=True, has_dropout=False),
@@ -122,7 +123,8 @@ def main(imdb: str, tweets: str) -> None:
 def _list_trainings() -> "list[tuple[DataSet, Side, int]]":
     tweets, imdb = DATA_SETS
     trainings = [(tweets, side, SEEDS[0]) for side in EXACT_SIDES]
-    for data, sides in ((tweets, SIDES), (imdb, SIDES), *((tweets, [s]) for s in FURTHER_SIDES)):
+    compared = [(tweets, SIDES), (imdb, [*SIDES, AS_AMONG_PEERS])]
+    for data, sides in (*compared, *((tweets, [side]) for side in FURTHER_SIDES)):
         trainings += [(data, side, seed) for seed in SEEDS for side in sides]
     return trainings
 
