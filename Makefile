@@ -17,7 +17,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@: found no $(name)=...; see benchmarks/README.md)))
 
 .PHONY: setup train test unit check docs browser olah
-.PHONY: params results curve quality defaults intervals parity quantization dropout equality speed step-profile parts reading time-to-accuracy bench whole-runs peers pages readme
+.PHONY: params results curve quality defaults intervals parity quantization dropout equality speed step-profile parts reading time-to-accuracy bench whole-runs default-runs precision peers pages readme
 
 setup: .venv/ready
 
@@ -103,6 +103,16 @@ quality: .venv/ready
 defaults: .venv/ready
 	$(call needs,DATA)
 	$(BENCHMARKS).quality.defaults "$(DATA)" $(if $(MINUTES),$(MINUTES),600)
+
+# make precision DATA=FOLDER: training in float32 and in bfloat16
+precision: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).speed.precision "$(DATA)"
+
+# make default-runs DATA=FOLDER: the time of an unchanged recipe on few rows
+default-runs: .venv/ready
+	$(call needs,DATA)
+	$(BENCHMARKS).speed.default_runs "$(DATA)"
 
 # make dropout DATA="REVIEWS MORE TWEETS ENTITIES": what dropout in the base model is worth
 dropout: .venv/ready

@@ -152,7 +152,7 @@ def prepare_cell(
     from lora_tune.training.preparation import prepare
 
     with tempfile.TemporaryDirectory() as place:
-        recipe = _write_recipe(folder, name, Path(place), rows=rows, seed=seed, test_rows=test_rows)
+        recipe = write_recipe(folder, name, Path(place), rows=rows, seed=seed, test_rows=test_rows)
         yield prepare(
             load_recipe(str(recipe), overrides),
             checkpoints=Path(place) / "checkpoints",
@@ -160,10 +160,10 @@ def prepare_cell(
         )
 
 
-def _write_recipe(
+def write_recipe(
     folder: Path, name: str, place: Path, *, rows: int, seed: int, test_rows: int
 ) -> Path:
-    """Write drawn rows and their recipe into a folder."""
+    """Write drawn rows and their recipe into a folder; see `prepare_cell`."""
     data_set = DATA_SETS[name]
     train, test = data_set.read(folder)
     drawn = random.Random(seed).sample(train, min(rows, len(train)))
