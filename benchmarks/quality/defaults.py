@@ -20,11 +20,13 @@ from benchmarks.quality.cells import prepare_cell
 from benchmarks.quality.parallel_jobs import run_jobs
 from benchmarks.quality.quality_page import CHOSEN_ON
 from lora_tune.system.environment import describe_environment, find_device
+from lora_tune.training.head_initialization import STRENGTHS
 
 RECORD = RESULTS / "defaults.json"
 SEEDS = (11, 12)  # not those of the table of record
 SIZES = (100, 300)
 TEST_ROWS = 500
+PROBE = "lora_tune.training.head_initialization.STRENGTHS"
 # The name of each variant -> what it overrides in the recipe.
 VARIANTS: dict[str, tuple[str, ...]] = {
     "defaults": (),
@@ -41,11 +43,11 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "batch of 8": ("training.per_device_train_batch_size=8",),
 }
 # The name of each variant -> a constant, and another value of it.
-CONSTANTS: dict[str, tuple[str, float]] = {
-    "weaker probe": ("lora_tune.training.head_initialization.STRENGTH", 0.003),
-    "stronger probe": ("lora_tune.training.head_initialization.STRENGTH", 0.3),
-    "half the steps": ("lora_tune.training.budget.MIN_STEPS", 75),
-    "twice the steps": ("lora_tune.training.budget.MIN_STEPS", 300),
+CONSTANTS: dict[str, tuple[str, Any]] = {
+    "weaker probe": (PROBE, {kind: value / 10 for kind, value in STRENGTHS.items()}),
+    "stronger probe": (PROBE, {kind: value * 10 for kind, value in STRENGTHS.items()}),
+    "150 steps": ("lora_tune.training.budget.MOST_STEPS", 150),
+    "300 steps": ("lora_tune.training.budget.FEWEST_STEPS", 300),
 }
 
 

@@ -103,8 +103,12 @@ def run_curve(
 
     recipe = load([])
     folder = output or CURVES / recipe.name
-    counts = _choose_counts(rows, available=len(_load_data(recipe).train.rows.texts))
-    recipes = [load(_overrides(recipe, count, counts[-1])) for count in counts]
+    data = _load_data(recipe)
+    counts = _choose_counts(rows, available=len(data.train.rows.texts))
+    budget = resolve_budget(
+        recipe.training, rows=counts[-1], can_select=True, labels=len(data.labels)
+    )
+    recipes = [load(_overrides(recipe, count, budget.epochs * counts[-1])) for count in counts]
     places = [folder / str(count) for count in counts]
     is_done = [place.exists() for place in places]
     for place, point in zip(places, recipes, strict=True):
@@ -241,16 +245,17 @@ def _double(available: int) -> list[int]:
     return counts
 
 
-def _overrides(recipe: Recipe, rows: int, most: int) -> list[str]:
+def _overrides(recipe: Recipe, rows: int, trained_rows: float) -> list[str]:
     """Overrides that train with fewer rows, but for as many steps as with the most.
 
     With fewer steps, fewer rows would also do worse because training is shorter.
+
+    Args:
+        trained_rows: in all epochs together.
     """
     if recipe.training.get("max_steps", -1) > 0:
         return [f"data.train_rows={rows}"]
-    budget = resolve_budget(recipe.training, rows=most, can_select=True)
-    epochs = budget.epochs * most / rows
-    return [f"data.train_rows={rows}", f"training.num_train_epochs={epochs:.6g}"]
+    return [f"data.train_rows={rows}", f"training.num_train_epochs={trained_rows / rows:.6g}"]
 
 
 def _check_same(run: SavedRun, recipe: Recipe) -> None:

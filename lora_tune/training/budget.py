@@ -8,8 +8,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-# Optimizer steps; benchmarks/quality/defaults.py compares it with others.
-MIN_STEPS = 150
+# Optimizer steps: for each label, and in all. benchmarks/quality/defaults.py compares them with
+# others.
+STEPS_PER_LABEL = 20
+FEWEST_STEPS, MOST_STEPS = 150, 300
 MIN_EPOCHS, MAX_EPOCHS = 3, 30
 PATIENCE = 5  # evaluations
 # Keys of `training:` for a training whose number of steps is known.
@@ -39,7 +41,7 @@ class Budget:
 
 
 def resolve_budget(
-    settings: dict[str, Any], *, rows: int, can_select: bool, devices: int = 1
+    settings: dict[str, Any], *, rows: int, can_select: bool, labels: int = 0, devices: int = 1
 ) -> Budget:
     """Fill in what a recipe's `training:` section leaves open about the length of training.
 
@@ -47,6 +49,7 @@ def resolve_budget(
         settings: of the section.
         rows: of train.
         can_select: whether there are enough validation rows to choose an evaluation.
+        labels: that the head distinguishes.
         devices: that share a step, each with a batch of its own.
     """
     epochs, patience = settings["num_train_epochs"], settings["early_stopping_patience"]
@@ -62,6 +65,7 @@ def resolve_budget(
     if epochs is None:
         accumulation = settings.get("gradient_accumulation_steps") or 1
         batch = settings["per_device_train_batch_size"] * accumulation * devices
-        needed = math.ceil(MIN_STEPS / math.ceil(rows / batch))
+        steps = max(FEWEST_STEPS, min(MOST_STEPS, STEPS_PER_LABEL * labels))
+        needed = math.ceil(steps / math.ceil(rows / batch))
         epochs = max(MIN_EPOCHS, min(MAX_EPOCHS, needed))
     return Budget(epochs, keeps_best, patience)

@@ -23,10 +23,11 @@ from lora_tune.training.target_scaling import TargetScaling, fit_scaling
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# scikit-learn's C for standardized features, times the items of a class. It is below what predicts
+# By a task's output kind, scikit-learn's C for standardized features. It is below what predicts
 # best, so that from few rows the loss leaves LoRA something to learn.
 # benchmarks/quality/defaults.py compares it with others.
-STRENGTH = 0.03
+STRENGTHS = {"class": 3e-4, "labels": 6e-4, "value": 1e-4, "tags": 3e-5}
+PER_CLASS = ("class", "tags")  # whose C is times the number of classes
 THRESHOLD_STRENGTH = 1e-2  # of the probe whose cross-validation chooses a threshold
 MAX_ROWS = 2_000  # that the probe is fitted to; more change it little
 MAX_WORDS = 20_000  # where words have labels
@@ -85,7 +86,7 @@ def prepare_head(
     rows = _extract_rows(model, context, head=head, scaling=scaling)
     if rows is None:
         return HeadStart(task, scaling)
-    probe = fit_probe(rows, data.labels, kind=MODEL_KINDS[task.output_kind], has_bias=has_bias)
+    probe = fit_probe(rows, data.labels, kind=task.output_kind, has_bias=has_bias)
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(probe.weight))
         if probe.bias is not None:
@@ -109,16 +110,16 @@ def fit_probe(rows: ProbeRows, names: Sequence[str], *, kind: str, has_bias: boo
 
     Args:
         names: of the labels.
-        kind: of the linear model; see `LINEAR_MODELS`.
+        kind: of the task's outputs, one of `MODEL_KINDS`.
         has_bias: whether the layer has a bias.
     """
     mean, scale = _fit_scale(rows.features)
     if not has_bias:
         mean = np.zeros_like(mean)
     standardized = (rows.features - mean) / scale
-    classes = {"class": len(names), "labels": 2, "value": 1}[kind]
-    strength = STRENGTH * classes / len(rows.labels)
-    model = LINEAR_MODELS[kind].fit(standardized, rows.labels, names, strength, intercept=has_bias)
+    strength = STRENGTHS[kind] * (len(names) if kind in PER_CLASS else 1)
+    linear = LINEAR_MODELS[MODEL_KINDS[kind]]
+    model = linear.fit(standardized, rows.labels, names, strength, intercept=has_bias)
     weight, bias = _as_layer(model, len(rows.labels))
     weight = weight / scale
     return Probe(weight, bias - weight @ mean if has_bias else None)

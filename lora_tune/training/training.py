@@ -217,8 +217,13 @@ def train_model(
             own for parts of the model.
     """
     settings = context.recipe.training | changes
-    rows, can_select = len(context.data.train.encoded), context.data.can_select
-    budget = resolve_budget(settings, rows=rows, can_select=can_select, devices=parallel_devices())
+    budget = resolve_budget(
+        settings,
+        rows=len(context.data.train.encoded),
+        can_select=context.data.can_select,
+        labels=len(context.data.labels),
+        devices=parallel_devices(),
+    )
     settings |= budget.settings()
     folder = context.checkpoints / f"{name}-{changes['seed']}"
     arguments = make_arguments(settings, task=context.task, checkpoints=folder)

@@ -27,7 +27,7 @@ def write_rows(folder, labels, count=64):
 
 
 def test_the_number_of_epochs_is_automatic(run_tiny, monkeypatch):
-    monkeypatch.setattr("lora_tune.training.budget.MIN_STEPS", 20)
+    monkeypatch.setattr("lora_tune.training.budget.FEWEST_STEPS", 20)
     folder = run_tiny(training={"num_train_epochs": None})
     history = read_lines(folder / "history.jsonl")
     assert history[-1]["step"] in range(20, 40)

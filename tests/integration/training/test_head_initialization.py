@@ -16,7 +16,7 @@ from lora_tune.evaluation.model_evaluation import compute_outputs
 from lora_tune.models.layers import last_linear
 from lora_tune.tasks import make_task, pooled_task
 from lora_tune.training import head_initialization
-from lora_tune.training.head_initialization import STRENGTH, ProbeRows, fit_probe, prepare_head
+from lora_tune.training.head_initialization import STRENGTHS, ProbeRows, fit_probe, prepare_head
 from tests.integration.task_rows import BASES, LABELS
 from tests.parts import Parts
 from tests.tiny import reviews
@@ -93,12 +93,12 @@ def test_a_probe_of_classes_is_a_logistic_regression_of_standardized_features(cl
     features = 5 + random.normal(size=(60, 4)) * [1, 10, 100, 1000] + labels[:, None]
     probe = fit_probe(ProbeRows(features, labels), list("abc")[:classes], kind="class")
     shares = torch.tensor(features @ probe.weight.T + probe.bias).softmax(-1).numpy()
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH * classes / 60))
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTHS["class"] * classes))
     assert shares == pytest.approx(pipeline.fit(features, labels).predict_proba(features), abs=1e-4)
 
 
 def test_tags_start_from_a_probe_of_words(bases, tmp_path, monkeypatch):
-    monkeypatch.setattr(head_initialization, "STRENGTH", 1000)  # fits as well as it can
+    monkeypatch.setitem(head_initialization.STRENGTHS, "tags", 1000)  # fits as well as it can
     parts = load(bases, "bert-base-cased", "token_classification")
     context = make_context(parts, np.zeros(ROWS), tmp_path)
     encoded = context.data.train.encoded.map(

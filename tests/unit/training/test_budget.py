@@ -1,11 +1,19 @@
 import pytest
 
 from lora_tune.config.training import TRAINING_DEFAULTS
-from lora_tune.training.budget import MAX_EPOCHS, MIN_EPOCHS, MIN_STEPS, PATIENCE, resolve_budget
+from lora_tune.training.budget import (
+    FEWEST_STEPS,
+    MAX_EPOCHS,
+    MIN_EPOCHS,
+    MOST_STEPS,
+    PATIENCE,
+    resolve_budget,
+)
 
 
-def resolve(rows=1000, can_select=True, **settings):
-    return resolve_budget(TRAINING_DEFAULTS | settings, rows=rows, can_select=can_select)
+def resolve(rows=1000, can_select=True, labels=2, **settings):
+    own = TRAINING_DEFAULTS | settings
+    return resolve_budget(own, rows=rows, can_select=can_select, labels=labels)
 
 
 def test_few_rows_have_as_many_steps_as_many():
@@ -13,8 +21,17 @@ def test_few_rows_have_as_many_steps_as_many():
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] == MAX_EPOCHS
     assert epochs[-1] == MIN_EPOCHS
-    steps = epochs[1] * -(-300 // TRAINING_DEFAULTS["per_device_train_batch_size"])
-    assert MIN_STEPS <= steps < 2 * MIN_STEPS
+    assert FEWEST_STEPS <= count_steps(epochs[1]) < FEWEST_STEPS + 20
+
+
+def count_steps(epochs, rows=300):
+    return epochs * -(-rows // TRAINING_DEFAULTS["per_device_train_batch_size"])
+
+
+def test_more_labels_have_more_steps():
+    steps = [count_steps(resolve(300, labels=labels).epochs) for labels in (2, 10, 13, 77)]
+    assert steps == sorted(set(steps))
+    assert MOST_STEPS <= steps[-1] < MOST_STEPS + 20
 
 
 def test_accumulated_batches_are_one_step():
