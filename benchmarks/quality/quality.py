@@ -57,13 +57,10 @@ def main(folder: Path, minutes: float) -> None:
 def list_jobs() -> Iterator[Job]:
     """List all trainings, the most telling first."""
     for seed in SEEDS:
-        for rows in (*SIZES, 3000):
-            for data in DATA_SETS if rows in SIZES else LARGE:
-                yield Job(data, rows, seed, "lora")
-    for seed in SEEDS:
-        for rows in (*SIZES, 3000):
-            for data in DATA_SETS if rows in SIZES else LARGE:
-                yield Job(data, rows, seed, "old_defaults")
+        for system in ("lora", "old_defaults"):
+            for rows in (*SIZES, 3000):
+                for data in DATA_SETS if rows in SIZES else LARGE:
+                    yield Job(data, rows, seed, system)
     for system in ("full", "trainer"):
         for seed in SEEDS:
             for data in DATA_SETS:
