@@ -56,7 +56,7 @@ def test_the_example_and_the_overrides_load(tmp_path):
     (tmp_path / "my_recipe.yaml").write_text(example)
     assert load_recipe(str(tmp_path / "my_recipe.yaml")).seeds == [1, 2, 3]
     (commands,) = re.findall(r"```sh\n(.*?)```", INTRODUCTION, re.DOTALL)
-    for command in commands.splitlines():
+    for command in commands.replace("\\\n", " ").splitlines():
         program, verb, name, *overrides = shlex.split(command)
         assert (program, verb) == ("lora-tune", "train")
         load_recipe(name, overrides)
