@@ -58,7 +58,7 @@ def save_adapter(
         context,
         comparison,
         cost=cost,
-        epochs=lora.arguments.num_train_epochs,
+        training=_describe_training(lora),
         threshold=lora.result.evaluation.task.chosen_threshold,
         unquantized=unquantized,
     )
@@ -69,6 +69,17 @@ def save_adapter(
         tensors=record_tensors(adapter_tensors(model)),
     )
     return cost
+
+
+def _describe_training(lora: TrainedLora) -> list[tuple[str, str]]:
+    """Name the settings of the training that a card shows."""
+    settings = [
+        ("autocast while training", lora.autocast or "none"),
+        ("learning rate", f"{lora.arguments.learning_rate:g}"),
+    ]
+    if lora.history.is_refitted:
+        return [*settings, ("steps on train and validation rows", f"{lora.history.kept_step}")]
+    return [*settings, ("epochs, at most", f"{lora.arguments.num_train_epochs:g}")]
 
 
 def record_training(context: RunContext, task: Task) -> TrainingRecord:

@@ -41,19 +41,19 @@ def write_model_card(
     comparison: Comparison,
     *,
     cost: Cost,
-    epochs: float,
+    training: Sequence[tuple[str, str]],
     threshold: float | None,
     unquantized: Sequence[str],
 ) -> str:
     """Write an adapter's card in Markdown, with the metadata that the Hub reads.
 
     Args:
-        epochs: that the training had at most.
+        training: settings of the training, and their values.
         threshold: of a label's probability, where rows have several labels.
         unquantized: modules of the base model that are never quantized.
     """
     recipe, task, checkpoint = context.recipe, context.task, context.checkpoint
-    lora, training, labels = recipe.lora, recipe.training, context.data.labels
+    lora, labels = recipe.lora, context.data.labels
     text = TASK_TEXTS[task.output_kind]
     untrained = (
         " The base model's head is untrained: its predictions are at chance level."
@@ -72,9 +72,8 @@ def write_model_card(
         ["trainable parameters, head included", f"{cost.trainable_parameters:,}"],
         ["total parameters", f"{cost.total_parameters:,}"],
         ["size of the weights file, bytes", f"{cost.adapter_bytes:,}"],
-        ["base model while training", recipe.model.precision],
-        ["learning rate", f"{training['learning_rate']:g}"],
-        ["epochs, at most", f"{epochs:g}"],
+        ["weights of the base model while training", recipe.model.precision],
+        *map(list[object], training),
         ["seed", recipe.all_seeds[0]],
     ]
     where = "a local folder, which others need too" if checkpoint.is_local else "on the Hub"

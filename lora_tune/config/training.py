@@ -89,7 +89,7 @@ class TrainingDefaults:
 
     refit: bool = False
     """Whether to train once more, on the training and validation rows together, for as many steps
-    as the best evaluation had, and to publish that adapter. This key is lora_tune's own."""
+    as the kept weights had, and to publish that adapter. This key is lora_tune's own."""
 
     early_stopping_patience: int | None = None
     """The number of evaluations in which neither the validation metric nor the validation loss

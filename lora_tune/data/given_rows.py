@@ -96,7 +96,7 @@ def load_file(
     elif predicted in table.column_names and config.label not in table.column_names:
         notes.append(f"{path} has no column {config.label!r}: labels are those of {predicted!r}.")
         config = replace(config, label=predicted)
-    elif holds_predictions(table, labels):
+    elif config.label == predicted and holds_predictions(table, labels):
         notes.append(
             f"{path} is a file of predictions: its labels are predictions, not true labels."
         )

@@ -113,6 +113,22 @@ def check_truncation(token_counts: np.ndarray, max_length: int, side: str | None
         )
 
 
+def find_absent_labels(counts: Mapping[str, int]) -> Iterator[str]:
+    """Find labels that no training row has.
+
+    Args:
+        counts: label -> the training rows that have it.
+    """
+    absent = [name for name, rows in counts.items() if rows == 0]
+    if absent:
+        more = len(absent) - MAX_LABELS_SHOWN
+        yield (
+            f"No training row has the labels {', '.join(absent[:MAX_LABELS_SHOWN])}"
+            + (f" and {more} more" if more > 0 else "")
+            + ": they are not learned. Add rows, or remove them from data.labels."
+        )
+
+
 def find_label_leaks(
     texts: Sequence[str], label_ids: np.ndarray, labels: Sequence[str]
 ) -> Iterator[str]:

@@ -15,6 +15,7 @@ from lora_tune.data.labels import check_spellings
 from lora_tune.data.quality_checks import (
     check_balance,
     check_truncation,
+    find_absent_labels,
     find_duplicates,
     find_label_leaks,
     selects_on_test,
@@ -183,6 +184,13 @@ def _choose_fractions(config: DataConfig, source: Source) -> dict[str, float]:
             continue
         if split.fraction:
             fractions[name] = split.fraction
+        elif split != SplitConfig() and name not in source.readers:
+            key = "shards" if split.samples is None else "samples"
+            raise DataError(
+                f"data.{name}.{key}: {source.name} has no split {name!r} to draw from; name one "
+                f"with data.{name}.split or .file, or set data.{name}.fraction instead, which "
+                "takes rows of train"
+            )
         elif split == SplitConfig() and not _is_in_source(name, config, source):
             fractions[name] = TEST_FRACTION if name == "test" else VALIDATION_FRACTION
     return fractions
@@ -217,7 +225,9 @@ def _find_warnings(
         yield from check_balance(train.labels, train.label_names)
     side = config.truncation_side if task.generation is None else None
     yield from check_truncation(splits["test"].token_counts, config.max_length, side)
-    yield from check_spellings(task.label_counts(train.labels, train.label_names))
+    counts = task.label_counts(train.labels, train.label_names)
+    yield from check_spellings(counts)
+    yield from find_absent_labels(counts)
     if task.has_classes:
         yield from find_label_leaks(train.texts, train.labels, train.label_names)
 

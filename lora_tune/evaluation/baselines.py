@@ -102,7 +102,7 @@ def _evaluate_with_features(
         for name, split in data.splits.items()
     }
     outputs = {name: list(features.logits[:, None]) for name, features in found.items()}
-    tuned = task.tune(outputs["validation"], data.validation)
+    tuned = task.tune(outputs["train"], data.train)  # which the base model has not seen either
     seconds = found["train"].seconds + found["validation"].seconds
     ways = found["test"].pooled
     pooled = {way: {name: found[name].pooled[way] for name in found} for way in ways}

@@ -38,8 +38,8 @@ def find_top_layer(
         The layer; None if its attention is of another kind, or the head reads other tokens.
     """
     layers = find_layers(model)
-    is_other = model.config.is_encoder_decoder or task.pooling == "mean"
-    if is_other or not len(layers) or not runs_layers_once(arguments):
+    reads_all_tokens = model.config.is_encoder_decoder or task.pooling == "mean"
+    if reads_all_tokens or not len(layers) or not runs_layers_once(arguments):
         return None
     layer: nn.Module = layers[-1]
     found = _find_attention(layer)

@@ -1,5 +1,6 @@
 """Stops a training when neither the validation metric nor the validation loss improves."""
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -10,14 +11,15 @@ from lora_tune.training.history import list_evaluations
 class EarlyStopping(TrainerCallback):
     """Stops after a number of evaluations without improvement."""
 
-    def __init__(self, patience: int, threshold: float) -> None:
+    def __init__(self, patience: int, threshold: float, *, show: Callable[[str], None]) -> None:
         """Make the callback.
 
         Args:
             patience: evaluations without improvement before training stops.
             threshold: by which the metric has to improve.
+            show: shows a line, where training stops.
         """
-        self.patience, self.threshold = patience, threshold
+        self.patience, self.threshold, self.show = patience, threshold, show
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -33,6 +35,7 @@ class EarlyStopping(TrainerCallback):
         )
         if len(evaluations) - 1 - improved >= self.patience:
             control.should_training_stop = True
+            self.show(f"Stopped early: no improvement in the last {self.patience} evaluations.")
 
 
 def _last_improvement(values: list[float], threshold: float) -> int:

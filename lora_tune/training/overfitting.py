@@ -81,6 +81,7 @@ def check_overfitting(
             (validation_rows >= MIN_ROWS and _find_overfitting(history, arguments, metric, noise))
             or _find_no_gain(history, arguments, against_constant)
             or _find_falling_loss(history, arguments, noise)
+            or _find_overconfidence(against_constant)
         )
     best = min(evaluations, key=lambda row: row["validation_loss"], default=None)
     return Overfitting(
@@ -110,10 +111,10 @@ def _describe_kept(
     evaluations = f"{count} evaluations" if count > 1 else "one evaluation"
     by_metric = f"the best of {evaluations} by validation {_best_metric(arguments)}"
     if history.is_refitted:
-        steps = "as many as in the first" if history.best_step is None else by_metric
+        reason = "" if history.best_step is None else f": in the first training, {by_metric}"
         return (
-            "Kept: the weights of the training on train and validation rows, "
-            f"{kept['step']:g} steps, {steps}."
+            "Kept: the weights of the training on train and validation rows after "
+            f"{kept['step']:g} steps{reason}."
         )
     if history.best_step is None:
         return f"Kept: the weights of the last step, {place.removeprefix('step ')}."
@@ -142,6 +143,8 @@ def _find_overfitting(
     if last["train_loss"] >= min(best["train_loss"], last["validation_loss"]):
         return None
     if _still_improves(evaluations, best, metric):
+        return None
+    if history.is_refitted:  # for the kept steps alone
         return None
     advice = "more rows, less training, a smaller lora.rank, more lora.dropout"
     kept = _kept_evaluation(history)
@@ -225,6 +228,20 @@ def _find_falling_loss(
         f"{lowest['validation_loss']:.3f} at epoch {lowest['epoch']:.3g} to "
         f"{last['validation_loss']:.3f} at epoch {last['epoch']:.3g}. "
         f"{_advise_more_training(arguments)}"
+    )
+
+
+def _find_overconfidence(test: ConstantComparison) -> str | None:
+    """Compare the test losses of LoRA and of a constant prediction, which LoRA's metric beats."""
+    if test.constant is None or test.metric.lower_is_better:
+        return None
+    loss, constant = test.adapted.get("loss"), test.constant.get("loss")
+    if loss is None or constant is None or loss <= constant:
+        return None
+    return (
+        f"Overconfident: LoRA's test loss, {loss:.3f}, is above a constant prediction's, "
+        f"{constant:.3f}, so its probabilities are too near 0 and 1, although its "
+        f"{test.metric.title} is better. What helps: more rows, or fewer epochs."
     )
 
 

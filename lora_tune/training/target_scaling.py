@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-ROUNDING = 1e-9  # of numbers that are all the same, relative to the largest
-
 if TYPE_CHECKING:
     from torch.nn import Linear
+
+ROUNDING = 1e-9  # of numbers that are all the same, relative to the largest
 
 
 @dataclass(frozen=True)

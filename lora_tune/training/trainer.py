@@ -82,7 +82,9 @@ class AdapterTrainer(Trainer):
         if settings["early_stopping_patience"] is not None:
             self.add_callback(
                 EarlyStopping(
-                    settings["early_stopping_patience"], settings["early_stopping_threshold"]
+                    settings["early_stopping_patience"],
+                    settings["early_stopping_threshold"],
+                    show=context.show,
                 )
             )
 

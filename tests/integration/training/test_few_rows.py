@@ -53,11 +53,15 @@ def test_refit_trains_on_all_rows_for_the_chosen_steps(run_tiny, monkeypatch):
     )
     best = json.loads((folder / "environment.json").read_text())["best_step"]
     assert trained == [(48, -1), (64, best)]
+    card = (folder / "adapter" / "README.md").read_text()
+    assert re.search(rf"\| steps on train and validation rows +\| {best} ", card)
     note = f"trained again on train and validation for {best} steps"
     results = json.loads((folder / "comparison.json").read_text())["results"]
     assert note in [result["note"] for result in results if result["name"] == "lora"]
     assert any(f"for {best} steps" in text for text in shown)
-    assert any(f"training on train and validation rows, {best} steps" in text for text in shown)
+    assert any(
+        f"training on train and validation rows after {best} steps" in text for text in shown
+    )
 
 
 def test_the_threshold_is_chosen_saved_and_used(run_tiny, tmp_path):

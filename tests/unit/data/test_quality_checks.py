@@ -6,6 +6,7 @@ import pytest
 from lora_tune.data.quality_checks import (
     check_balance,
     check_truncation,
+    find_absent_labels,
     find_duplicates,
     find_label_leaks,
     normalize,
@@ -90,6 +91,14 @@ def test_imbalanced_classes():
     (line,) = check_balance(np.array([0] * 8 + [1] * 2), ["bad", "fine"])
     assert line.startswith("Classes are imbalanced: 80% of the training rows are bad, 20.0% fine;")
     assert not list(check_balance(np.array([0] * 6 + [1] * 4), ["bad", "fine"]))
+
+
+def test_labels_without_training_rows():
+    assert not list(find_absent_labels({"a": 1, "b": 2}))
+    (warning,) = find_absent_labels({"a": 1, "b": 0, "c": 0})
+    assert warning.startswith("No training row has the labels b, c: they are not learned.")
+    (warning,) = find_absent_labels(dict.fromkeys("abcde", 0))
+    assert "a, b, c and 2 more" in warning
 
 
 def test_truncated_texts():

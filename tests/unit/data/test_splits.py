@@ -69,6 +69,16 @@ def test_a_validation_file_in_the_folder_is_used(folder, tokenizer):
     assert (len(by_fraction.train.rows.texts), len(by_fraction.validation.rows.texts)) == (108, 12)
 
 
+@pytest.mark.parametrize("key", [{"samples": 4}, {"shards": 2, "shard": 0}])
+def test_drawing_from_a_split_that_does_not_exist_is_an_error(folder, tokenizer, key):
+    with pytest.raises(DataError) as caught:
+        load(folder, tokenizer, validation=SplitConfig(**key))
+    message = str(caught.value)
+    assert message.startswith(f"data.validation.{next(iter(key))}: ")
+    assert "has no split 'validation' to draw from" in message
+    assert "set data.validation.fraction instead" in message
+
+
 @pytest.mark.parametrize("test", [{"split": "validation"}, {"file": "validation.jsonl"}])
 def test_validation_rows_that_are_tested_on_do_not_select(folder, tokenizer, test):
     (folder / "validation.jsonl").write_text('{"body": "x", "mood": "low"}\n')
@@ -181,7 +191,7 @@ def test_a_fifth_is_the_test_split_where_there_is_none(folder, tokenizer):
     (note,) = data.notes
     assert "has no test split: 20% of its rows are set aside for it" in note
     assert load(folder, tokenizer).notes == []
-    with pytest.raises(DataError, match=r"data.test.split: .* has no split 'test'"):
+    with pytest.raises(DataError, match=r"data.test.samples: .* has no split 'test'"):
         load(folder / "train.jsonl", tokenizer, test=SplitConfig(samples=5))
 
 

@@ -10,7 +10,7 @@ LOSS = SimpleNamespace(metric_for_best_model="loss", greater_is_better=False)
 
 def stops_after(losses, accuracies, *, patience=2, threshold=0.0, arguments=ACCURACY):
     """The number of evaluations after which training stops; None: it does not."""
-    callback, log = EarlyStopping(patience, threshold), []
+    callback, log = EarlyStopping(patience, threshold, show=lambda _: None), []
     for step, (loss, accuracy) in enumerate(zip(losses, accuracies, strict=True)):
         log.append({"epoch": step, "step": step, "eval_loss": loss, "eval_accuracy": accuracy})
         control = SimpleNamespace(should_training_stop=False)

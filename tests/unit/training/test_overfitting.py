@@ -27,6 +27,8 @@ def check(
     constant_loss=0.69,
     best_step=None,
     max_steps=-1,
+    loss=None,
+    is_refitted=False,
 ):
     """Check the losses and the metric of each epoch, of ten steps each."""
     train = train or validation
@@ -35,7 +37,14 @@ def check(
         | ({metric.name: scores[i]} if scores else {})
         for i, (t, v) in enumerate(zip(train, validation, strict=True))
     ]
-    history = History(evaluations, steps=[], best_step=best_step, last_step=0, train_seconds=1.0)
+    history = History(
+        evaluations,
+        steps=[],
+        best_step=best_step,
+        last_step=0,
+        train_seconds=1.0,
+        is_refitted=is_refitted,
+    )
     arguments = SimpleNamespace(
         metric_for_best_model=metric.name,
         num_train_epochs=3,
@@ -43,7 +52,7 @@ def check(
         learning_rate=2e-4,
     )
     constants = None if constant is None else {metric.name: constant, "loss": constant_loss}
-    against = ConstantComparison(metric, {metric.name: adapted}, constants)
+    against = ConstantComparison(metric, {metric.name: adapted, "loss": loss}, constants)
     return check_overfitting(
         history, arguments, metric=metric, validation_rows=rows, against_constant=against
     )
@@ -212,6 +221,25 @@ def test_a_loss_near_that_of_a_constant_prediction_is_underfitting():
     )
     assert "0.680 at epoch 1, is less than 3% below" in check([0.68, 0.68, 0.68]).warning
     assert check([0.66, 0.66, 0.66]).warning is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "loss", "expected"),
+    [
+        (ACCURACY, 0.7, "Overconfident"),
+        (ACCURACY, 0.68, None),
+        (MEAN_ABSOLUTE_ERROR, 0.7, None),  # whose loss says nothing of probabilities
+    ],
+)
+def test_a_better_score_with_a_loss_above_a_constants_is_overconfident(metric, loss, expected):
+    scores = (0.4, 0.7) if metric.lower_is_better else (0.9, 0.5)
+    found = verdict([0.5] * 3, metric=metric, adapted=scores[0], constant=scores[1], loss=loss)
+    assert found == expected
+
+
+def test_a_second_training_for_the_kept_steps_is_not_overfitting():
+    assert verdict(*DIVERGING) == "Overfitting"
+    assert verdict(*DIVERGING, is_refitted=True) is None
 
 
 def test_training_rows_learned_by_heart_are_not_underfitting():
