@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # By a task's output kind, scikit-learn's C for standardized features. It is below what predicts
 # best, so that from few rows the loss leaves LoRA something to learn.
 # benchmarks/quality/defaults.py compares it with others.
-STRENGTHS = {"class": 3e-4, "labels": 6e-4, "value": 1e-4, "tags": 3e-5}
+STRENGTHS = {"class": 1e-4, "labels": 2e-4, "value": 1e-4, "tags": 3e-5}
 PER_CLASS = ("class", "tags")  # whose C is times the number of classes
 THRESHOLD_STRENGTH = 1e-2  # of the probe whose cross-validation chooses a threshold
 MAX_ROWS = 2_000  # that the probe is fitted to; more change it little
