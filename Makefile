@@ -150,7 +150,7 @@ time-to-accuracy: .venv/ready
 	$(BENCHMARKS).speed.time_to_accuracy "$(DATA)"
 	$(BENCHMARKS).readme
 
-# make bench DATA=FOLDER: the four above, one after another
+# make bench DATA=FOLDER: speed, step-profile, parts and time-to-accuracy
 bench:
 	$(call needs,DATA)
 	$(MAKE) speed

@@ -22,6 +22,7 @@ from lora_tune.models.checkpoint import resolve_checkpoint
 from lora_tune.models.tokenizer import load_tokenizer
 from lora_tune.report.metric_plots import curve_plot
 from lora_tune.report.page import fill_template, write_page
+from lora_tune.system.environment import parallel_devices
 from lora_tune.tasks import find_metric, make_task
 from lora_tune.tasks.recipes import load_recipe
 from lora_tune.training.budget import resolve_budget
@@ -106,7 +107,11 @@ def run_curve(
     data = _load_data(recipe)
     counts = _choose_counts(rows, available=len(data.train.rows.texts))
     budget = resolve_budget(
-        recipe.training, rows=counts[-1], can_select=True, labels=len(data.labels)
+        recipe.training,
+        rows=counts[-1],
+        can_select=True,
+        labels=len(data.labels),
+        devices=parallel_devices(),
     )
     recipes = [load(_overrides(recipe, count, budget.epochs * counts[-1])) for count in counts]
     places = [folder / str(count) for count in counts]
