@@ -103,12 +103,17 @@ def summarize_errors(evaluation: Evaluation, split: Split) -> str:
     scored = [group for group in groups if group["f1"] is not None and group[support]]
     if not scored:
         return ""
-    scored = [group for group in scored if group[support] >= MIN_SUPPORT] or scored
-    worst = min(scored, key=lambda group: group["f1"])
+    frequent = [group for group in scored if group[support] >= MIN_SUPPORT] or scored
+    among = _describe_frequent(len(frequent) < len(scored), support)
+    worst = min(frequent, key=lambda group: group["f1"])
     return (
-        f"Worst {GROUP_TITLES[task.output_kind]}: {worst[name]}, F1 {worst['f1']:.3f} "
+        f"Worst {GROUP_TITLES[task.output_kind]}{among}: {worst[name]}, F1 {worst['f1']:.3f} "
         f"({worst[support]:,} {support})."
     )
+
+
+def _describe_frequent(are_some: bool, unit: str) -> str:
+    return f" of those with {MIN_SUPPORT} {unit} or more" if are_some else ""
 
 
 def _summarize_confusion(evaluation: Evaluation, split: Split) -> str:
@@ -120,12 +125,14 @@ def _summarize_confusion(evaluation: Evaluation, split: Split) -> str:
     errors = confusion - np.diag(correct)
     if not errors.any():
         return "No test row is misclassified."
-    present = np.flatnonzero(support >= MIN_SUPPORT)
-    present = present if len(present) else np.flatnonzero(support)
-    worst = min(present, key=lambda number: correct[number] / support[number])
+    present = np.flatnonzero(support)
+    frequent = np.flatnonzero(support >= MIN_SUPPORT)
+    frequent = frequent if len(frequent) else present
+    among = _describe_frequent(len(frequent) < len(present), "rows")
+    worst = min(frequent, key=lambda number: correct[number] / support[number])
     true, predicted = divmod(int(errors.argmax()), len(names))
     return (
-        f"Worst class: {names[worst]}, recall {correct[worst] / support[worst]:.3f} "
+        f"Worst class{among}: {names[worst]}, recall {correct[worst] / support[worst]:.3f} "
         f"({correct[worst]:,} of {support[worst]:,} rows). Commonest confusion: {names[true]} as "
         f"{names[predicted]}, {errors[true, predicted]:,} of {support[true]:,} rows."
     )

@@ -145,7 +145,8 @@ def test_the_worst_class_and_the_commonest_confusion():
     predicted[30:] = 0  # 4 of 4, too few rows to be the worst
     summary = summarize_errors(evaluate_logits(4 * np.eye(3)[predicted]), make_split(true, NAMES))
     assert summary == (
-        "Worst class: b, recall 0.500 (5 of 10 rows). Commonest confusion: a as b, 6 of 20 rows."
+        "Worst class of those with 5 rows or more: b, recall 0.500 (5 of 10 rows). "
+        "Commonest confusion: a as b, 6 of 20 rows."
     )
     few = summarize_errors(
         evaluate_logits(4 * np.eye(3)[[0, 0]]), make_split(np.array([0, 2]), NAMES)
@@ -163,7 +164,7 @@ def test_the_worst_label_and_entity_type():
     odds[6:, 2] = -3  # a label of two rows
     found = evaluate(task, odds, true, NAMES)
     summary = summarize_errors(found, make_split(true, NAMES))
-    assert summary == "Worst label: b, F1 0.667 (6 rows)."
+    assert summary == "Worst label of those with 5 rows or more: b, F1 0.667 (6 rows)."
 
     task, names = make_task("token_classification"), ["O", "B-loc", "B-per"]
     true = [np.array([1, 2])] * 6
