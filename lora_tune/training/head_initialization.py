@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # benchmarks/quality/defaults.py compares it with others.
 STRENGTHS = {"class": 1e-4, "labels": 2e-4, "value": 1e-4, "tags": 3e-5}
 PER_CLASS = ("class", "tags")  # whose C is times the number of classes
+# Training rows below which C grows as they become fewer, since it multiplies a sum over rows.
+FEW_ROWS = 270
 THRESHOLD_STRENGTH = 1e-2  # of the probe whose cross-validation chooses a threshold
 MAX_ROWS = 2_000  # that the probe is fitted to; more change it little
 MAX_WORDS = 20_000  # where words have labels
@@ -118,6 +120,8 @@ def fit_probe(rows: ProbeRows, names: Sequence[str], *, kind: str, has_bias: boo
         mean = np.zeros_like(mean)
     standardized = (rows.features - mean) / scale
     strength = STRENGTHS[kind] * (len(names) if kind in PER_CLASS else 1)
+    if kind in ("class", "labels"):
+        strength *= max(1, FEW_ROWS / len(rows.labels))
     linear = LINEAR_MODELS[MODEL_KINDS[kind]]
     model = linear.fit(standardized, rows.labels, names, strength, intercept=has_bias)
     weight, bias = _as_layer(model, len(rows.labels))

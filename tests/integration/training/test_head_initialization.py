@@ -16,7 +16,13 @@ from lora_tune.evaluation.model_evaluation import compute_outputs
 from lora_tune.models.layers import last_linear
 from lora_tune.tasks import make_task, pooled_task
 from lora_tune.training import head_initialization
-from lora_tune.training.head_initialization import STRENGTHS, ProbeRows, fit_probe, prepare_head
+from lora_tune.training.head_initialization import (
+    FEW_ROWS,
+    STRENGTHS,
+    ProbeRows,
+    fit_probe,
+    prepare_head,
+)
 from tests.integration.task_rows import BASES, LABELS
 from tests.parts import Parts
 from tests.tiny import reviews
@@ -86,14 +92,15 @@ def test_the_logits_before_the_first_step_are_the_probes(bases, tmp_path, base, 
     assert np.ptp(expected) > 0
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-def test_a_probe_of_classes_is_a_logistic_regression_of_standardized_features(classes):
+@pytest.mark.parametrize(("classes", "rows"), [(2, 60), (3, 60), (3, 600)])
+def test_a_probe_of_classes_is_a_logistic_regression_of_standardized_features(classes, rows):
     random = np.random.default_rng(0)
-    labels = np.arange(60) % classes
-    features = 5 + random.normal(size=(60, 4)) * [1, 10, 100, 1000] + labels[:, None]
+    labels = np.arange(rows) % classes
+    features = 5 + random.normal(size=(rows, 4)) * [1, 10, 100, 1000] + labels[:, None]
     probe = fit_probe(ProbeRows(features, labels), list("abc")[:classes], kind="class")
     shares = torch.tensor(features @ probe.weight.T + probe.bias).softmax(-1).numpy()
-    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTHS["class"] * classes))
+    strength = STRENGTHS["class"] * classes * (FEW_ROWS / rows if rows < FEW_ROWS else 1)
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=strength))
     assert shares == pytest.approx(pipeline.fit(features, labels).predict_proba(features), abs=1e-4)
 
 
