@@ -35,7 +35,6 @@ def main(imdb: str) -> None:
     rows = [
         _measure("reviews, batches of 16", [*short, "data.train.samples=320"], {}),
         _measure("IMDb, 256 tokens, batches of 8", [*long, "data.train.samples=120"], {}),
-        _measure("reviews, batches of 16", [*short, "data.train.samples=48"], HIDDEN),
         _measure("IMDb, 256 tokens, batches of 8", [*long, "data.train.samples=24"], HIDDEN),
     ]
     text = tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
