@@ -38,7 +38,7 @@ data:
   label: label
   labels: [negative, positive]              # in the order of their IDs
   train: {split: train, samples: 1000}      # or {file: rows.csv}
-  validation: {fraction: 0.1}               # set aside from train, stratified by label
+  validation: {fraction: 0.1}               # set aside from train, stratified by class
   test: {split: test, samples: 1000}
   max_length: 512                           # tokens
   truncation_side: left

@@ -30,7 +30,7 @@ class SplitConfig:
 
     fraction: float | None = None
     """The share of the training rows to set aside for this split, between 0 and 1, stratified by
-    label. For `validation` and `test` only; ignored if `split` or `file` is set."""
+    class. For `validation` and `test` only; ignored if `split` or `file` is set."""
 
     samples: int | None = None
     """The number of rows to draw at random with `data.seed`. If null, all rows."""
