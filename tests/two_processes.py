@@ -58,7 +58,11 @@ def train_cases(folder, names, *, together):
         split = SimpleNamespace(encoded=Dataset.from_dict(encoded))
         context = parts.context(
             SimpleNamespace(
-                train=split, validation=split, class_weights=[1.0, 2.0, 0.5], can_select=False
+                train=split,
+                validation=split,
+                labels=parts.labels,
+                class_weights=[1.0, 2.0, 0.5],
+                can_select=False,
             ),
             folder / "checkpoints",
             per_device_train_batch_size=BATCH * together,

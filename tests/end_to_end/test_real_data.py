@@ -28,7 +28,9 @@ def test_a_real_decoder_on_real_tweets(shared, tmp_path, capsys):
     history = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
     comparison = json.loads((tmp_path / "run" / "comparison.json").read_text())
     assert comparison["adapted"]["loss"] < comparison["base"]["loss"]
-    assert json.loads(history[-1])["step"] == math.ceil(270 / 4)  # four rows a step
+    assert json.loads(history[-1])["step"] == math.ceil(
+        300 / 4
+    )  # four rows a step; validation rows have a file of their own
     assert main(["predict", str(tmp_path / "run" / "adapter"), "--text", "Great flight!"]) == 0
     assert "neutral" in capsys.readouterr().out
 

@@ -181,7 +181,8 @@ def test_a_merge_that_changes_too_much_is_refused_unless_forced(adapters, tmp_pa
     def negate_head(adapted):
         model = merge_adapter(adapted)
         with torch.no_grad():
-            model.classifier.weight.neg_()
+            for parameter in model.classifier.parameters():
+                parameter.neg_()
         return model
 
     monkeypatch.setattr("lora_tune.artifacts.merged_model.merge_adapter", negate_head)

@@ -68,7 +68,7 @@ def push(hub, cache):
 def adapter(hub, cache, tmp_path_factory):
     run = tmp_path_factory.mktemp("run") / "out"
     words = ["model.name=acme/tiny-base", "data.train.samples=40", "training.num_train_epochs=2"]
-    words += ["training.learning_rate=0.01", "training.per_device_train_batch_size=4"]
+    words += ["training.learning_rate=0.003", "training.per_device_train_batch_size=4"]
     command = ["train", "quickstart", *words, "--output", run]
     lora_tune(hub, cache, *command, module="tests.train_unchecked")
     return run / "adapter"
