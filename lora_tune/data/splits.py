@@ -188,8 +188,8 @@ def _choose_fractions(config: DataConfig, source: Source) -> dict[str, float]:
             key = "shards" if split.samples is None else "samples"
             raise DataError(
                 f"data.{name}.{key}: {source.name} has no split {name!r} to draw from; name one "
-                f"with data.{name}.split or .file, or set data.{name}.fraction instead, which "
-                "takes rows of train"
+                f"with data.{name}.split or data.{name}.file, or set data.{name}.fraction instead, "
+                "which takes rows of train"
             )
         elif split == SplitConfig() and not _is_in_source(name, config, source):
             fractions[name] = TEST_FRACTION if name == "test" else VALIDATION_FRACTION

@@ -64,7 +64,8 @@ def check_overfitting(
 
     Overfitting: the training loss is below the validation loss and falls while the validation loss
     rises by two standard errors, and the metric no longer improves. Underfitting: the validation
-    loss still falls at the end, or LoRA is no better than a constant prediction.
+    loss still falls at the end, or LoRA is no better than a constant prediction. Overconfident: it
+    is better by the metric, but its test loss is above a constant prediction's.
 
     Args:
         arguments: Trainer's, whose metric_for_best_model chose the best step.
